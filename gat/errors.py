@@ -1,0 +1,14 @@
+"""The one exception that means "the user can mend this"."""
+
+
+class UserError(ValueError):
+    """A mistake in the input, told in one line: the offending value and the remedy.
+
+    Commands print it without a traceback and exit with code 2.
+    """
+
+
+def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise :class:`UserError` unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        raise UserError(f"{name}={value!r} is unknown: choose one of {', '.join(choices)}")

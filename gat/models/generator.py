@@ -1,0 +1,166 @@
+"""The GAT generator (paper section 3; method: Generator).
+
+Shapes: B batch, K stages, C latent channels, H = W latent side, p patch, N = (H/p)^2 tokens, L depth, d width.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gat.models.layers import (
+    Attention,
+    SwiGLU,
+    class_table,
+    equal_mlp,
+    linear,
+    rms_norm,
+    unpatchify,
+)
+from gat.models.positions import axial_rope, sincos_2d
+
+Z_DIM = 64
+MODULATION_GAIN = 0.1
+MEAN_W_DECAY = 0.995
+SECOND_MOMENT_EPS = 1e-8
+
+
+@dataclass(frozen=True)
+class GeneratorDims:
+    """Every dimension of a generator; ``latent_side`` in latent cells."""
+
+    width: int
+    depth: int
+    heads: int
+    patch: int
+    num_classes: int
+    latent_side: int
+    channels: int = 4
+    num_stages: int = 4
+
+    @property
+    def tokens(self) -> int:
+        """N, the number of tokens."""
+        return (self.latent_side // self.patch) ** 2
+
+
+def second_moment_norm(x: Tensor) -> Tensor:
+    """x * rsqrt(mean(x^2) + 1e-8) over the last axis."""
+    return x * torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + SECOND_MOMENT_EPS)
+
+
+class GeneratorBlock(nn.Module):
+    """h + g1(w) Attn(norm(h) (1 + s1(w))), then h + g2(w) SwiGLU(norm(h) (1 + s2(w)))."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.modulation = linear(width, 4 * width, gain=MODULATION_GAIN)
+        self.attn = Attention(width, heads)
+        self.mlp = SwiGLU(width)
+
+    def forward(self, h: Tensor, style: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
+        """h (B, N, d), style SiLU(w) (B, d) -> (B, N, d)."""
+        s1, g1, s2, g2 = self.modulation(style).unsqueeze(1).chunk(4, dim=-1)
+        h = h + g1 * self.attn(rms_norm(h) * (1 + s1), rope)
+        return h + g2 * self.mlp(rms_norm(h) * (1 + s2))
+
+
+class StageHead(nn.Module):
+    """Tokens to an image that is added to the stages before: norm(h) (1 + s(w)) -> Linear -> unpatchify."""
+
+    def __init__(self, width: int, patch: int, channels: int) -> None:
+        super().__init__()
+        self.patch = patch
+        self.modulation = linear(width, width, gain=MODULATION_GAIN)
+        self.linear = linear(width, patch * patch * channels)
+
+    def forward(self, h: Tensor, style: Tensor) -> Tensor:
+        """h (B, N, d), style SiLU(w) (B, d) -> (B, C, H, W)."""
+        scale = self.modulation(style).unsqueeze(1)
+        return unpatchify(self.linear(rms_norm(h) * (1 + scale)), self.patch)
+
+
+class Generator(nn.Module):
+    """z and class label to K accumulated stage images; the last one is the sample."""
+
+    pos_embed: Tensor
+    rope_cos: Tensor
+    rope_sin: Tensor
+    mean_w: Tensor
+
+    def __init__(self, dims: GeneratorDims) -> None:
+        super().__init__()
+        self.dims = dims
+        self.class_embedding = class_table(dims.num_classes, Z_DIM)
+        self.mapping = equal_mlp(2 * Z_DIM, dims.width)
+        self.blocks = nn.ModuleList(GeneratorBlock(dims.width, dims.heads) for _ in range(dims.depth))
+        self.heads = nn.ModuleList(
+            StageHead(dims.width, dims.patch, dims.channels) for _ in range(dims.num_stages)
+        )
+        side = dims.latent_side // dims.patch
+        cos, sin = axial_rope(dims.width // dims.heads, side)
+        dtype = torch.get_default_dtype()
+        self.register_buffer("pos_embed", sincos_2d(dims.width, side).to(dtype), persistent=False)
+        self.register_buffer("rope_cos", cos.to(dtype), persistent=False)
+        self.register_buffer("rope_sin", sin.to(dtype), persistent=False)
+        self.register_buffer("mean_w", torch.zeros(dims.num_classes, dims.width))
+
+    def style(self, z: Tensor, labels: Tensor, truncation: float = 0.0) -> Tensor:
+        """Style vector w (B, d) of z (B, 64) and labels (B,), pulled by ``truncation`` (psi; 0 is off) to its class mean."""
+        embedded = second_moment_norm(self.class_embedding(labels))
+        w = self.mapping(torch.cat([embedded, second_moment_norm(z)], dim=1))
+        if truncation:
+            w = torch.lerp(w, self.mean_w[labels].to(w.dtype), truncation)
+        return w
+
+    def synthesize(
+        self, w: Tensor, *, skip_blocks: Collection[int] = (), record: dict[str, Tensor] | None = None
+    ) -> Tensor:
+        """Stages (K, B, C, H, W) of style vectors w (B, d).
+
+        ``skip_blocks``: blocks (from 0) whose residual branches are taken out, so that their output is their input.
+        ``record``: if given, is filled with the tokens (B, N, d) by name: ``embed``, ``block_0`` ... ``block_{L-1}``.
+        """
+        style = nn.functional.silu(w)
+        rope = (self.rope_cos, self.rope_sin)
+        h = self.pos_embed.expand(len(w), -1, -1)
+        if record is not None:
+            record["embed"] = h
+        blocks_per_stage = self.dims.depth // self.dims.num_stages
+        image, stages = None, []
+        for i, block in enumerate(self.blocks):
+            if i not in skip_blocks:
+                h = block(h, style, rope)
+            if record is not None:
+                record[f"block_{i}"] = h
+            if (i + 1) % blocks_per_stage == 0:
+                rewrite = self.heads[i // blocks_per_stage](h, style)
+                image = rewrite if image is None else image + rewrite
+                stages.append(image)
+        return torch.stack(stages)
+
+    def forward(
+        self,
+        z: Tensor,
+        labels: Tensor,
+        *,
+        truncation: float = 0.0,
+        skip_blocks: Collection[int] = (),
+        record: dict[str, Tensor] | None = None,
+    ) -> Tensor:
+        """z (B, 64), labels (B,) int64 -> stages (K, B, C, H, W), earliest stage first."""
+        return self.synthesize(self.style(z, labels, truncation), skip_blocks=skip_blocks, record=record)
+
+    @torch.no_grad()
+    def update_mean_w(self, w: Tensor, labels: Tensor) -> None:
+        """Move the class means towards this batch: mean_w <- 0.995 mean_w + 0.005 (batch mean of w), classes present only.
+
+        w (B, d), labels (B,). No host synchronisation, no loop over labels.
+        """
+        sums = torch.zeros_like(self.mean_w).index_add_(0, labels, w.to(self.mean_w.dtype))
+        counts = torch.zeros_like(self.mean_w[:, :1]).index_add_(
+            0, labels, torch.ones_like(labels, dtype=self.mean_w.dtype)[:, None]
+        )
+        moved = torch.lerp(sums / counts.clamp(min=1), self.mean_w, MEAN_W_DECAY)
+        self.mean_w.copy_(torch.where(counts > 0, moved, self.mean_w))

@@ -1,0 +1,118 @@
+"""Layers shared by generator and discriminator.
+
+Shapes: B batch, N tokens, d width, A attention heads, h head dimension, H hidden width of the SwiGLU.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gat.models.positions import rotate
+
+NORM_EPS = 1e-6
+EQUAL_LR_MULTIPLIER = 0.01
+EMBEDDING_STD = 0.02
+
+
+def rms_norm(x: Tensor) -> Tensor:
+    """RMSNorm over the last axis without weights, eps 1e-6."""
+    return F.rms_norm(x, x.shape[-1:], eps=NORM_EPS)
+
+
+def linear(in_features: int, out_features: int, gain: float = 1.0) -> nn.Linear:
+    """A Linear layer as the release initialises it: Xavier-uniform with ``gain``, bias 0."""
+    layer = nn.Linear(in_features, out_features)
+    nn.init.xavier_uniform_(layer.weight, gain=gain)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class EqualLinear(nn.Module):
+    """Linear layer with equalised learning rate: weight and bias are multiplied by 0.01 at run time.
+
+    The weight is initialised Xavier-uniform with gain 1/0.01, so that the output at the start is a plain layer's.
+    """
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(out_features, in_features))
+        self.bias = nn.Parameter(torch.zeros(out_features))
+        nn.init.xavier_uniform_(self.weight, gain=1 / EQUAL_LR_MULTIPLIER)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in_features) -> (..., out_features)."""
+        return F.linear(x, self.weight * EQUAL_LR_MULTIPLIER, self.bias * EQUAL_LR_MULTIPLIER)
+
+
+def equal_mlp(in_features: int, out_features: int) -> nn.Sequential:
+    """EqualLinear -> SiLU -> EqualLinear: the mapping network and the discriminator's class embedder."""
+    return nn.Sequential(EqualLinear(in_features, out_features), nn.SiLU(), EqualLinear(out_features, out_features))
+
+
+def class_table(num_classes: int, width: int) -> nn.Embedding:
+    """Class embedding (classes, width), initialised N(0, 0.02^2)."""
+    table = nn.Embedding(num_classes, width)
+    nn.init.normal_(table.weight, std=EMBEDDING_STD)
+    return table
+
+
+class Attention(nn.Module):
+    """Self-attention with RMSNorm on queries and keys per head and axial RoPE on the last tokens.
+
+    The norms' eps is PyTorch's default (the dtype's machine epsilon), as in the release.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        head_dim = width // heads
+        self.qkv = linear(width, 3 * width)
+        self.q_norm = nn.RMSNorm(head_dim)
+        self.k_norm = nn.RMSNorm(head_dim)
+        self.proj = linear(width, width)
+
+    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
+        """(B, N, d) -> (B, N, d). ``rope``: cos and sin of shape (N, h); a [cls] token has cos 1 and sin 0."""
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        cos, sin = rope
+        q, k = rotate(self.q_norm(q), cos, sin), rotate(self.k_norm(k), cos, sin)
+        out = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v)
+        return self.proj(out.transpose(1, 2).flatten(2))
+
+
+def swiglu_hidden(width: int) -> int:
+    """Hidden width of the SwiGLU: int(2/3 * 4 * d)."""
+    return int(2 / 3 * 4 * width)
+
+
+class SwiGLU(nn.Module):
+    """silu(first half of W12 x) * second half, then W3."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        hidden = swiglu_hidden(width)
+        self.w12 = linear(width, 2 * hidden)
+        self.w3 = linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, d) -> (B, N, d)."""
+        gate, value = self.w12(x).chunk(2, dim=-1)
+        return self.w3(F.silu(gate) * value)
+
+
+def square_side(tokens: int) -> int:
+    """Side of a square grid of ``tokens`` tokens; ValueError if it is not square."""
+    side = math.isqrt(tokens)
+    if side * side != tokens:
+        raise ValueError(f"{tokens} tokens do not form a square grid")
+    return side
+
+
+def unpatchify(tokens: Tensor, patch: int) -> Tensor:
+    """(B, N, p*p*C) with features ordered (row, column, channel) -> images (B, C, H, W)."""
+    batch, count, _ = tokens.shape
+    side = square_side(count)
+    grid = tokens.reshape(batch, side, side, patch, patch, -1)
+    return grid.permute(0, 5, 1, 3, 2, 4).reshape(batch, -1, side * patch, side * patch)

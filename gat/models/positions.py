@@ -1,0 +1,52 @@
+"""Fixed position codes: 2-D sine-cosine embedding and axial 2-D RoPE (method: generator and discriminator tokens).
+
+Shapes: B batch, A attention heads, N tokens (row-major over a square grid), d width, h head dimension.
+"""
+
+import torch
+from torch import Tensor
+
+FREQUENCY_BASE = 10_000.0
+
+
+def grid_indices(side: int) -> tuple[Tensor, Tensor]:
+    """Row and column index of each token of a ``side`` x ``side`` grid, row-major: two float64 tensors (N,)."""
+    index = torch.arange(side, dtype=torch.float64)
+    rows, columns = torch.meshgrid(index, index, indexing="ij")
+    return rows.flatten(), columns.flatten()
+
+
+def sincos_2d(width: int, side: int) -> Tensor:
+    """The MAE/DiT position embedding: (N, d) float64; first half of d codes the column, second half the row.
+
+    Raises ValueError unless ``width`` is divisible by 4.
+    """
+    if width % 4:
+        raise ValueError(f"width {width} must be divisible by 4 for 2-D sine-cosine position codes")
+    quarter = width // 4
+    omega = FREQUENCY_BASE ** (-torch.arange(quarter, dtype=torch.float64) / quarter)
+    rows, columns = grid_indices(side)
+    angles = [position[:, None] * omega for position in (columns, rows)]
+    return torch.cat([torch.cat([a.sin(), a.cos()], dim=1) for a in angles], dim=1)
+
+
+def axial_rope(head_dim: int, side: int) -> tuple[Tensor, Tensor]:
+    """Cosine and sine tables (N, h), float64: first half of h turned by row index, second half by column index.
+
+    Each angle stands twice, for the neighbouring pair (2i, 2i+1) that it turns.
+    Raises ValueError unless ``head_dim`` is divisible by 4.
+    """
+    if head_dim % 4:
+        raise ValueError(f"head dimension {head_dim} must be divisible by 4 for axial 2-D RoPE")
+    half = head_dim // 2
+    frequencies = FREQUENCY_BASE ** (-torch.arange(0, half, 2, dtype=torch.float64) / half)
+    angles = torch.cat([position[:, None] * frequencies for position in grid_indices(side)], dim=1)
+    angles = angles.repeat_interleave(2, dim=1)
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn neighbouring pairs of ``x`` (..., N, h) by the angles whose ``cos`` and ``sin`` are (N, h)."""
+    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
+    turned = torch.stack([-odd, even], dim=-1).flatten(-2)
+    return x * cos + turned * sin

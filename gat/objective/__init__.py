@@ -1,0 +1,1 @@
+"""The objective: relativistic loss and approximate penalties, augmentation, alignment with a teacher."""

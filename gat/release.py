@@ -1,0 +1,175 @@
+"""Interoperability with the authors' release (github hse1032/GAT, commit 21a2dd0): its state dicts to our modules.
+
+Only key names and unused weights differ. The release's generator owns a patch embedding whose output it multiplies by
+zero: ours has none, and drops it. Position codes are fixed: the state dict's are checked against ours, then taken.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from gat.models.discriminator import Discriminator, DiscriminatorDims
+from gat.models.generator import Generator, GeneratorDims
+from gat.models.layers import square_side
+
+RELEASE_STAGES = 4  # hard-coded in the release's discriminator
+POSITION_TOLERANCE = 1e-2  # admits tables stored in bf16
+
+StateDict = dict[str, Tensor]
+Model = TypeVar("Model", Generator, Discriminator)
+Renames = tuple[tuple[str, str], ...]
+
+# Our key (pattern) -> the release's. First match wins; other keys are the same in both.
+GENERATOR_RENAMES: Renames = (
+    (r"^class_embedding\.", "y_embedder.embedding_table."),
+    (r"^mapping\.", "latent_embedder."),
+    (r"^heads\.", "final_layers."),
+    (r"\.modulation\.", ".adaLN_modulation.1."),
+    (r"^mean_w$", "w_avg"),
+)
+DISCRIMINATOR_RENAMES: Renames = (
+    (r"^patch_embed\.", "x_embedder.proj."),
+    (r"^class_embedding\.", "y_embedder.embedding_table."),
+    (r"^class_mlp\.", "y_embedder.latent_embedder."),
+    (r"^logit_norm\.", "final_layer.0."),
+    (r"^logit_linear\.", "final_layer.1."),
+    (r"^projector\.", "proj."),
+)
+
+
+def load_generator(state: StateDict) -> Generator:
+    """Our generator from a state dict with the release's key names, all dimensions read from the tensors.
+
+    Raises ValueError naming the first key that is unknown, missing or of a wrong shape.
+    """
+    patch_weight = _patch_weight(state)
+    width, channels, patch, _ = patch_weight.shape
+    dims = GeneratorDims(
+        width=width,
+        depth=_count(state, "blocks"),
+        heads=_heads(state, width),
+        patch=patch,
+        num_classes=len(_need(state, "y_embedder.embedding_table.weight", ndim=2)),
+        latent_side=_grid_side(state) * patch,
+        channels=channels,
+        num_stages=_count(state, "final_layers"),
+    )
+    if dims.depth % dims.num_stages:
+        raise ValueError(f"final_layers: {dims.num_stages} stages do not divide {dims.depth} blocks")
+    dead = {"x_embedder.proj.weight": patch_weight.shape, "x_embedder.proj.bias": torch.Size([width])}
+    return _load(Generator(dims), state, GENERATOR_RENAMES, dead)
+
+
+def load_discriminator(state: StateDict) -> Discriminator:
+    """Our discriminator from a state dict with the release's key names, all dimensions read from the tensors.
+
+    Raises ValueError naming the first key that is unknown, missing or of a wrong shape.
+    """
+    patch_weight = _patch_weight(state)
+    width, stacked_channels, patch, _ = patch_weight.shape
+    if stacked_channels % RELEASE_STAGES:
+        raise ValueError(f"x_embedder.proj.weight: {stacked_channels} channels are not a stack of {RELEASE_STAGES} stages")
+    dims = DiscriminatorDims(
+        width=width,
+        depth=_count(state, "blocks"),
+        heads=_heads(state, width),
+        patch=patch,
+        num_classes=len(_need(state, "y_embedder.embedding_table.weight", ndim=2)),
+        latent_side=_grid_side(state) * patch,
+        logit_width=len(_need(state, "final_layer.1.weight", ndim=2)),
+        projector_width=len(_need(state, "proj.0.weight", ndim=2)),
+        teacher_width=len(_need(state, "proj.4.weight", ndim=2)),
+        channels=stacked_channels // RELEASE_STAGES,
+        num_stages=RELEASE_STAGES,
+    )
+    return _load(Discriminator(dims), state, DISCRIMINATOR_RENAMES, {})
+
+
+def release_key(key: str, renames: Renames) -> str:
+    """The release's name of our state-dict key."""
+    for pattern, replacement in renames:
+        key = re.sub(pattern, replacement, key)
+    return key
+
+
+def _load(
+    model: Model, state: StateDict, renames: Renames, dead: dict[str, torch.Size]
+) -> Model:
+    model.to(_need(state, "pos_embed", ndim=3).dtype)
+    positions = _positions(model)
+    ours = {release_key(key, renames): key for key in model.state_dict()}
+    shapes = {name: model.state_dict()[key].shape for name, key in ours.items()}
+    shapes |= {name: table.shape for name, table in positions.items()} | dead
+    _check_keys(state, shapes)
+    for name, table in positions.items():
+        if not torch.allclose(state[name].to(table), table, atol=POSITION_TOLERANCE):
+            raise ValueError(f"{name}: its values are not the fixed position codes of GAT")
+        table.copy_(state[name])  # to the last bit: the release computes them in single precision
+    model.load_state_dict({key: state[name] for name, key in ours.items()})
+    return model
+
+
+def _positions(model: Generator | Discriminator) -> StateDict:
+    """The position tables as the release stores them: (1, N, d), and (N, h) without the [cls] row."""
+    tokens = model.dims.tokens
+    return {
+        "pos_embed": model.pos_embed[None],
+        "feat_rope.freqs_cos": model.rope_cos[-tokens:],
+        "feat_rope.freqs_sin": model.rope_sin[-tokens:],
+    }
+
+
+def _check_keys(state: StateDict, shapes: dict[str, torch.Size]) -> None:
+    _refuse("missing key", shapes.keys() - state.keys())
+    _refuse("unknown key", state.keys() - shapes.keys())
+    for name, shape in shapes.items():
+        if state[name].shape != shape:
+            raise ValueError(f"{name}: shape {tuple(state[name].shape)}, expected {tuple(shape)}")
+
+
+def _refuse(problem: str, names: Iterable[str]) -> None:
+    first = min(names, default=None)
+    if first is not None:
+        raise ValueError(f"{problem} {first!r} in the state dict")
+
+
+def _need(state: StateDict, name: str, ndim: int) -> Tensor:
+    if name not in state:
+        raise ValueError(f"missing key {name!r} in the state dict")
+    if state[name].ndim != ndim:
+        raise ValueError(f"{name}: shape {tuple(state[name].shape)}, expected {ndim} dimensions")
+    return state[name]
+
+
+def _patch_weight(state: StateDict) -> Tensor:
+    weight = _need(state, "x_embedder.proj.weight", ndim=4)
+    if weight.shape[2] != weight.shape[3]:
+        raise ValueError(f"x_embedder.proj.weight: shape {tuple(weight.shape)}, expected square patches")
+    return weight
+
+
+def _count(state: StateDict, prefix: str) -> int:
+    """How many modules ``prefix``.0, ``prefix``.1, ... the keys name."""
+    numbers = [int(m[1]) for key in state if (m := re.match(rf"{prefix}\.(\d+)\.", key))]
+    if not numbers:
+        raise ValueError(f"missing key '{prefix}.0.*' in the state dict")
+    return max(numbers) + 1
+
+
+def _heads(state: StateDict, width: int) -> int:
+    name = "blocks.0.attn.q_norm.weight"
+    head_dim = len(_need(state, name, ndim=1))
+    if not head_dim or width % head_dim or head_dim % 4:
+        raise ValueError(f"{name}: head dimension {head_dim} does not fit width {width}")
+    return width // head_dim
+
+
+def _grid_side(state: StateDict) -> int:
+    tokens = _need(state, "pos_embed", ndim=3).shape[1]
+    try:
+        return square_side(tokens)
+    except ValueError as error:
+        raise ValueError(f"pos_embed: {error}") from error
