@@ -18,6 +18,8 @@ from gat.models.layers import square_side
 RELEASE_STAGES = 4  # hard-coded in the release's discriminator
 POSITION_TOLERANCE = 1e-2  # admits tables stored in bf16
 
+POSITION_KEYS = ("pos_embed", "feat_rope.freqs_cos", "feat_rope.freqs_sin")
+
 StateDict = dict[str, Tensor]
 Model = TypeVar("Model", Generator, Discriminator)
 Renames = tuple[tuple[str, str], ...]
@@ -71,7 +73,9 @@ def load_discriminator(state: StateDict) -> Discriminator:
     patch_weight = _patch_weight(state)
     width, stacked_channels, patch, _ = patch_weight.shape
     if stacked_channels % RELEASE_STAGES:
-        raise ValueError(f"x_embedder.proj.weight: {stacked_channels} channels are not a stack of {RELEASE_STAGES} stages")
+        raise ValueError(
+            f"x_embedder.proj.weight: {stacked_channels} channels are not a stack of {RELEASE_STAGES} stages"
+        )
     dims = DiscriminatorDims(
         width=width,
         depth=_count(state, "blocks"),
@@ -95,31 +99,36 @@ def release_key(key: str, renames: Renames) -> str:
     return key
 
 
-def _load(
-    model: Model, state: StateDict, renames: Renames, dead: dict[str, torch.Size]
-) -> Model:
+def _load(model: Model, state: StateDict, renames: Renames, dead: dict[str, torch.Size]) -> Model:
     model.to(_need(state, "pos_embed", ndim=3).dtype)
-    positions = _positions(model)
     ours = {release_key(key, renames): key for key in model.state_dict()}
-    shapes = {name: model.state_dict()[key].shape for name, key in ours.items()}
-    shapes |= {name: table.shape for name, table in positions.items()} | dead
-    _check_keys(state, shapes)
-    for name, table in positions.items():
-        if not torch.allclose(state[name].to(table), table, atol=POSITION_TOLERANCE):
-            raise ValueError(f"{name}: its values are not the fixed position codes of GAT")
-        table.copy_(state[name])  # to the last bit: the release computes them in single precision
+    tokens, width, head_dim = model.dims.tokens, model.dims.width, model.rope.shape[2]
+    positions = ((1, tokens, width), (tokens, head_dim), (tokens, head_dim))
+    _check_keys(
+        state,
+        {name: model.state_dict()[key].shape for name, key in ours.items()}
+        | {name: torch.Size(shape) for name, shape in zip(POSITION_KEYS, positions, strict=True)}
+        | dead,
+    )
+    _take_positions(model, state)
     model.load_state_dict({key: state[name] for name, key in ours.items()})
     return model
 
 
-def _positions(model: Generator | Discriminator) -> StateDict:
-    """The position tables as the release stores them: (1, N, d), and (N, h) without the [cls] row."""
+def _take_positions(model: Generator | Discriminator, state: StateDict) -> None:
+    """Check the state dict's fixed position codes against ours and take them, to the last bit.
+
+    The release computes them in single precision, and stores RoPE's sines without sign and without a row for [cls].
+    """
     tokens = model.dims.tokens
-    return {
-        "pos_embed": model.pos_embed[None],
-        "feat_rope.freqs_cos": model.rope_cos[-tokens:],
-        "feat_rope.freqs_sin": model.rope_sin[-tokens:],
-    }
+    cos, sin = model.rope[0, -tokens:], model.rope[1, -tokens:]
+    sign = torch.tensor([-1, 1]).repeat(sin.shape[1] // 2)
+    signs = (torch.ones(()), torch.ones(()), sign)
+    for name, ours, factor in zip(POSITION_KEYS, (model.pos_embed[None], cos, sin), signs, strict=True):
+        theirs = state[name].to(ours) * factor
+        if not torch.allclose(theirs, ours, atol=POSITION_TOLERANCE):
+            raise ValueError(f"{name}: its values are not the fixed position codes of GAT")
+        ours.copy_(theirs)
 
 
 def _check_keys(state: StateDict, shapes: dict[str, torch.Size]) -> None:

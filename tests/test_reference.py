@@ -119,7 +119,9 @@ def test_generator_step(reference: Vectors, generator: Generator, discriminator:
 
 
 def test_augmentation(reference: Vectors) -> None:
-    given = {key: value.flatten() for key, value in section(reference, "aug.").items() if key not in ("input", "output")}
+    given = {
+        key: value.flatten() for key, value in section(reference, "aug.").items() if key not in ("input", "output")
+    }
     everywhere = torch.ones(6, dtype=torch.bool)
     params = AugmentParams(
         color=given["color.apply_mask"].bool(),

@@ -13,6 +13,7 @@ from gat.models.layers import (
     NORM_EPS,
     Attention,
     SwiGLU,
+    at_least_fp32,
     class_table,
     equal_mlp,
     linear,
@@ -69,10 +70,10 @@ class DiscriminatorBlock(nn.Module):
         self.mlp = SwiGLU(width)
         self.ls_mlp = nn.Parameter(torch.full((width,), LAYER_SCALE_INIT))
 
-    def forward(self, h: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
+    def forward(self, h: Tensor, rope: Tensor) -> Tensor:
         """(B, 1+N, d) -> (B, 1+N, d)."""
-        h = h + self.ls_attn * self.attn(self.norm1(h), rope)
-        return h + self.ls_mlp * self.mlp(self.norm2(h))
+        h = torch.addcmul(h, self.ls_attn, self.attn(self.norm1(h), rope))
+        return torch.addcmul(h, self.ls_mlp, self.mlp(self.norm2(h)))
 
 
 def alignment_projector(dims: DiscriminatorDims) -> nn.Sequential:
@@ -90,16 +91,13 @@ class Discriminator(nn.Module):
     """K perturbed stage images, stacked on channels, to one projection logit and projections for the teacher."""
 
     pos_embed: Tensor
-    rope_cos: Tensor
-    rope_sin: Tensor
+    rope: Tensor
 
     def __init__(self, dims: DiscriminatorDims) -> None:
         super().__init__()
         self.dims = dims
         width = dims.width
-        self.patch_embed = nn.Conv2d(
-            dims.num_stages * dims.channels, width, kernel_size=dims.patch, stride=dims.patch
-        )
+        self.patch_embed = nn.Conv2d(dims.num_stages * dims.channels, width, kernel_size=dims.patch, stride=dims.patch)
         nn.init.xavier_uniform_(self.patch_embed.weight.view(width, -1))
         assert self.patch_embed.bias is not None
         nn.init.zeros_(self.patch_embed.bias)
@@ -111,13 +109,14 @@ class Discriminator(nn.Module):
         self.class_mlp = equal_mlp(dims.logit_width, dims.logit_width)
         self.projector = alignment_projector(dims) if dims.teacher_width else None
         side = dims.latent_side // dims.patch
-        cos, sin = axial_rope(width // dims.heads, side)
-        cos = torch.cat([torch.ones_like(cos[:1]), cos])  # [cls] is not turned
-        sin = torch.cat([torch.zeros_like(sin[:1]), sin])
+        rope = axial_rope(width // dims.heads, side)
+        still = (
+            torch.tensor([1.0, 0.0], dtype=rope.dtype).view(2, 1, 1).expand(-1, -1, rope.shape[2])
+        )  # [cls] is not turned
+        rope = torch.cat([still, rope], dim=1)
         dtype = torch.get_default_dtype()
         self.register_buffer("pos_embed", sincos_2d(width, side).to(dtype), persistent=False)
-        self.register_buffer("rope_cos", cos.to(dtype), persistent=False)
-        self.register_buffer("rope_sin", sin.to(dtype), persistent=False)
+        self.register_buffer("rope", rope.to(dtype), persistent=False)
 
     def forward(
         self,
@@ -136,14 +135,13 @@ class Discriminator(nn.Module):
         h = self.embed(stages)
         if record is not None:
             record["embed"] = h
-        rope = (self.rope_cos, self.rope_sin)
         for i, block in enumerate(self.blocks):
-            h = block(h, rope)
+            h = block(h, self.rope)
             if record is not None:
                 record[f"block_{i}"] = h
         features = self.logit_linear(self.logit_norm(h[:, 0]))
         classes = self.class_mlp(self.class_embedding(labels))
-        logits = (features * classes.to(features.dtype)).sum(dim=1)
+        logits = (at_least_fp32(features) * at_least_fp32(classes)).sum(dim=1)
         if self.projector is None or project_rows == 0:
             projected = h.new_empty(0, h.shape[1], self.dims.teacher_width)
         else:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gat.models.layers import (
     Attention,
     SwiGLU,
+    at_least_fp32,
     class_table,
     equal_mlp,
     linear,
@@ -59,11 +60,11 @@ class GeneratorBlock(nn.Module):
         self.attn = Attention(width, heads)
         self.mlp = SwiGLU(width)
 
-    def forward(self, h: Tensor, style: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
+    def forward(self, h: Tensor, style: Tensor, rope: Tensor) -> Tensor:
         """h (B, N, d), style SiLU(w) (B, d) -> (B, N, d)."""
         s1, g1, s2, g2 = self.modulation(style).unsqueeze(1).chunk(4, dim=-1)
-        h = h + g1 * self.attn(rms_norm(h) * (1 + s1), rope)
-        return h + g2 * self.mlp(rms_norm(h) * (1 + s2))
+        h = torch.addcmul(h, g1, self.attn(rms_norm(h) * (1 + s1), rope))
+        return torch.addcmul(h, g2, self.mlp(rms_norm(h) * (1 + s2)))
 
 
 class StageHead(nn.Module):
@@ -85,8 +86,7 @@ class Generator(nn.Module):
     """z and class label to K accumulated stage images; the last one is the sample."""
 
     pos_embed: Tensor
-    rope_cos: Tensor
-    rope_sin: Tensor
+    rope: Tensor
     mean_w: Tensor
 
     def __init__(self, dims: GeneratorDims) -> None:
@@ -95,15 +95,12 @@ class Generator(nn.Module):
         self.class_embedding = class_table(dims.num_classes, Z_DIM)
         self.mapping = equal_mlp(2 * Z_DIM, dims.width)
         self.blocks = nn.ModuleList(GeneratorBlock(dims.width, dims.heads) for _ in range(dims.depth))
-        self.heads = nn.ModuleList(
-            StageHead(dims.width, dims.patch, dims.channels) for _ in range(dims.num_stages)
-        )
+        self.heads = nn.ModuleList(StageHead(dims.width, dims.patch, dims.channels) for _ in range(dims.num_stages))
         side = dims.latent_side // dims.patch
-        cos, sin = axial_rope(dims.width // dims.heads, side)
+        rope = axial_rope(dims.width // dims.heads, side)
         dtype = torch.get_default_dtype()
         self.register_buffer("pos_embed", sincos_2d(dims.width, side).to(dtype), persistent=False)
-        self.register_buffer("rope_cos", cos.to(dtype), persistent=False)
-        self.register_buffer("rope_sin", sin.to(dtype), persistent=False)
+        self.register_buffer("rope", rope.to(dtype), persistent=False)
         self.register_buffer("mean_w", torch.zeros(dims.num_classes, dims.width))
 
     def style(self, z: Tensor, labels: Tensor, truncation: float = 0.0) -> Tensor:
@@ -123,7 +120,6 @@ class Generator(nn.Module):
         ``record``: if given, is filled with the tokens (B, N, d) by name: ``embed``, ``block_0`` ... ``block_{L-1}``.
         """
         style = nn.functional.silu(w)
-        rope = (self.rope_cos, self.rope_sin)
         h = self.pos_embed.expand(len(w), -1, -1)
         if record is not None:
             record["embed"] = h
@@ -131,11 +127,11 @@ class Generator(nn.Module):
         image, stages = None, []
         for i, block in enumerate(self.blocks):
             if i not in skip_blocks:
-                h = block(h, style, rope)
+                h = block(h, style, self.rope)
             if record is not None:
                 record[f"block_{i}"] = h
             if (i + 1) % blocks_per_stage == 0:
-                rewrite = self.heads[i // blocks_per_stage](h, style)
+                rewrite = at_least_fp32(self.heads[i // blocks_per_stage](h, style))
                 image = rewrite if image is None else image + rewrite
                 stages.append(image)
         return torch.stack(stages)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gat.models.positions import rotate
+from gat.models.positions import swap_pairs
 
 NORM_EPS = 1e-6
 EQUAL_LR_MULTIPLIER = 0.01
@@ -19,6 +19,11 @@ EMBEDDING_STD = 0.02
 def rms_norm(x: Tensor) -> Tensor:
     """RMSNorm over the last axis without weights, eps 1e-6."""
     return F.rms_norm(x, x.shape[-1:], eps=NORM_EPS)
+
+
+def at_least_fp32(x: Tensor) -> Tensor:
+    """Half-precision values as fp32 (the penalties take small differences of images and logits); others as they are."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def linear(in_features: int, out_features: int, gain: float = 1.0) -> nn.Linear:
@@ -59,9 +64,10 @@ def class_table(num_classes: int, width: int) -> nn.Embedding:
 
 
 class Attention(nn.Module):
-    """Self-attention with RMSNorm on queries and keys per head and axial RoPE on the last tokens.
+    """Self-attention with RMSNorm on queries and keys per head, turned by axial RoPE.
 
-    The norms' eps is PyTorch's default (the dtype's machine epsilon), as in the release.
+    The norms' eps is PyTorch's default (the dtype's machine epsilon), as in the release. Queries and keys go through norm and
+    rotation together, with the norms' weights folded into the rotation's tables: the same numbers, half the memory traffic.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -73,12 +79,14 @@ class Attention(nn.Module):
         self.k_norm = nn.RMSNorm(head_dim)
         self.proj = linear(width, width)
 
-    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
-        """(B, N, d) -> (B, N, d). ``rope``: cos and sin of shape (N, h); a [cls] token has cos 1 and sin 0."""
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+    def forward(self, x: Tensor, rope: Tensor) -> Tensor:
+        """(B, N, d) -> (B, N, d). ``rope``: the table (2, N, h) of :func:`gat.models.positions.axial_rope`."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        norms = torch.stack([self.q_norm.weight, self.k_norm.weight])[:, None, None, None]
         cos, sin = rope
-        q, k = rotate(self.q_norm(q), cos, sin), rotate(self.k_norm(k), cos, sin)
-        out = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v)
+        qk = F.rms_norm(qkv[:2], qkv.shape[-1:])
+        q, k = torch.addcmul(qk * (norms * cos), swap_pairs(qk), swap_pairs(norms) * sin).to(x.dtype)
+        out = F.scaled_dot_product_attention(q, k, qkv[2])
         return self.proj(out.transpose(1, 2).flatten(2))
 
 

@@ -30,10 +30,10 @@ def sincos_2d(width: int, side: int) -> Tensor:
     return torch.cat([torch.cat([a.sin(), a.cos()], dim=1) for a in angles], dim=1)
 
 
-def axial_rope(head_dim: int, side: int) -> tuple[Tensor, Tensor]:
-    """Cosine and sine tables (N, h), float64: first half of h turned by row index, second half by column index.
+def axial_rope(head_dim: int, side: int) -> Tensor:
+    """Table (2, N, h), float64, of cosines and signed sines: ``x * cos + swap_pairs(x) * sin`` turns x (..., N, h).
 
-    Each angle stands twice, for the neighbouring pair (2i, 2i+1) that it turns.
+    First half of h turns by row index, second half by column index; neighbouring pairs (2i, 2i+1) turn by the same angle.
     Raises ValueError unless ``head_dim`` is divisible by 4.
     """
     if head_dim % 4:
@@ -41,12 +41,10 @@ def axial_rope(head_dim: int, side: int) -> tuple[Tensor, Tensor]:
     half = head_dim // 2
     frequencies = FREQUENCY_BASE ** (-torch.arange(0, half, 2, dtype=torch.float64) / half)
     angles = torch.cat([position[:, None] * frequencies for position in grid_indices(side)], dim=1)
-    angles = angles.repeat_interleave(2, dim=1)
-    return angles.cos(), angles.sin()
+    sin = angles.sin()
+    return torch.stack([angles.cos().repeat_interleave(2, dim=1), torch.stack([-sin, sin], dim=2).flatten(1)])
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn neighbouring pairs of ``x`` (..., N, h) by the angles whose ``cos`` and ``sin`` are (N, h)."""
-    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
-    turned = torch.stack([-odd, even], dim=-1).flatten(-2)
-    return x * cos + turned * sin
+def swap_pairs(x: Tensor) -> Tensor:
+    """Exchange the neighbours (2i, 2i+1) of the last axis."""
+    return x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)

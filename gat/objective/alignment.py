@@ -44,12 +44,14 @@ def teacher_shift(cells: Tensor, teacher_px: int, latent_side: int, translation:
 
 
 def move_images(images: Tensor, shift_rows: Tensor, shift_columns: Tensor, flip: Tensor) -> Tensor:
-    """Translate (zeros come in) and then flip images as the latents were: (B, 3, P, P), shifts in pixels (B,), flip (B,) bool."""
+    """Translate (zeros come in), then flip images (B, 3, P, P) as the latents were; shifts in pixels and flip (B,)."""
     side = images.shape[-1]
     pixels = torch.arange(side, device=images.device)
     rows = pixels + shift_rows[:, None]
     columns = torch.where(flip[:, None], pixels.flip(0), pixels) + shift_columns[:, None]
     inside = ((rows >= 0) & (rows < side))[:, :, None] & ((columns >= 0) & (columns < side))[:, None, :]
     batch = torch.arange(len(images), device=images.device)[:, None, None]
-    moved = images.permute(0, 2, 3, 1)[batch, rows.clamp(0, side - 1)[:, :, None], columns.clamp(0, side - 1)[:, None, :]]
+    moved = images.permute(0, 2, 3, 1)[
+        batch, rows.clamp(0, side - 1)[:, :, None], columns.clamp(0, side - 1)[:, None, :]
+    ]
     return (moved * inside[..., None].to(images.dtype)).permute(0, 3, 1, 2)

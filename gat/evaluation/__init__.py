@@ -1,0 +1,1 @@
+"""Samples and what they are worth: Fréchet distance, class accuracy, grids."""

