@@ -1,6 +1,7 @@
 """Train one GAT from its configuration: ``python experiments/run.py [group=option] [field=value] ...``."""
 
 import sys
+from pathlib import Path
 from typing import Any, cast
 
 import hydra
@@ -12,11 +13,12 @@ from gat.errors import UserError
 from gat.training.trainer import run
 
 EXIT_USER_ERROR = 2
+CONF = Path(__file__).parent / "conf"
 
 ConfigStore.instance().store(name="schema", node=Config)
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def main(settings: DictConfig) -> None:
     """Run, then say where everything lies; a mistake of the user's is one line and exit code 2."""
     try:

@@ -1,6 +1,7 @@
 """Frozen teachers through timm: DINOv2 by hub name or file, EfficientNet-Lite0 offline (method, section 4: REPA on D).
 
-Tokens of CNNs and ViTs alike are [cls] (B, T) and patches (B, M, T), M a square grid; a CNN's [cls] is its mean token.
+Tokens of CNNs and ViTs alike are [cls] (B, T) and patches (B, M, T), M a square grid. Where there is no class token (CNNs,
+some ViTs, and intermediate feature maps of all), [cls] is the mean token.
 Shapes: B batch, P image side in pixels, M teacher patch tokens, T teacher width.
 """
 
@@ -10,7 +11,6 @@ import numpy as np
 import timm
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
 from timm.models import load_state_dict
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -47,20 +47,20 @@ def timm_model(name: str, weights: str | None, input_px: int) -> nn.Module:
         raise UserError(f"teacher.name={name!r} is no timm model: see timm.list_models()")
     if weights is None and name == EFFICIENTNET_LITE0:
         return efficientnet_lite0()
-    sized = {"img_size": input_px} if "vit" in name else {}
+    sized = {"img_size": input_px} if timm.get_pretrained_cfg(name).fixed_input_size else {}
     if weights is None:
         return _from_hub(name, sized)
     if not Path(weights).is_file():
         raise UserError(f"teacher.weights={weights}: no such file: give a timm state dict of {name}")
-    model = timm.create_model(name, pretrained=False, **sized)
     try:
+        model = timm.create_model(name, pretrained=False, **sized)
         state = load_state_dict(weights, use_ema=False)
         if hasattr(model, "pretrained_cfg") and "pos_embed" in state:
             from timm.models.vision_transformer import checkpoint_filter_fn
 
             state = checkpoint_filter_fn(state, model)  # resizes the position embedding to the input
         model.load_state_dict(state)
-    except (RuntimeError, SafetensorError, ValueError, KeyError, OSError) as error:
+    except Exception as error:  # torch, safetensors, pickle and timm each raise their own kinds
         raise UserError(f"teacher.weights={weights}: not the weights of {name} ({_first_line(error)})") from error
     return model.requires_grad_(False).eval()
 
@@ -114,11 +114,14 @@ class Teacher(nn.Module):
         else:
             out = self.model.forward_intermediates(x, indices=[self.layer], intermediates_only=True)[0]  # type: ignore[operator]
         if out.ndim == 4:
-            patches = out.flatten(2).transpose(1, 2)
+            channels_last = self.layer is None and getattr(self.model, "output_fmt", "NCHW") == "NHWC"
+            patches = out.flatten(1, 2) if channels_last else out.flatten(2).transpose(1, 2)
             return TeacherTokens(patches.mean(dim=1), patches)
-        prefix = self.model.num_prefix_tokens
+        prefix = getattr(self.model, "num_prefix_tokens", 0)
         assert isinstance(prefix, int)
-        return TeacherTokens(out[:, 0], out[:, prefix:])
+        patches = out[:, prefix:]
+        has_class_token = getattr(self.model, "has_class_token", prefix > 0)
+        return TeacherTokens(out[:, 0] if has_class_token else patches.mean(dim=1), patches)
 
     def forward(self, images: Tensor) -> TeacherTokens:
         """uint8 images (B, P, P, 3) -> ``cls`` (B, T) and ``patches`` (B, M, T)."""
@@ -132,7 +135,7 @@ def load_teacher(config: TeacherConfig, device: torch.device) -> Teacher:
     model = timm_model(config.name, config.weights, config.input_px).to(device)
     try:
         return Teacher(model, config.name, config.input_px, config.layer).eval().requires_grad_(False)
-    except (IndexError, AssertionError, RuntimeError) as error:
+    except (IndexError, AttributeError, TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise UserError(
             f"teacher {config.name!r} gives no features at teacher.layer={config.layer}, "
             f"teacher.input_px={config.input_px} ({_first_line(error)}): choose others"

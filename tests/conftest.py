@@ -1,10 +1,16 @@
 """Shared fixtures."""
 
 from pathlib import Path
+from typing import cast
 
 import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from torch import Tensor
+
+from experiments.run import CONF
+from gat.config import Config
 
 DATA = Path(__file__).parent / "data"
 
@@ -23,3 +29,15 @@ def section(vectors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def relative_error(ours: Tensor, theirs: Tensor) -> float:
     """Norm of the difference over the norm of the reference."""
     return float((ours - theirs).detach().norm() / theirs.norm())
+
+
+def compose_config(*overrides: str) -> Config:
+    """The configuration that ``python experiments/run.py`` makes of ``overrides``."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return cast(Config, OmegaConf.to_object(compose("config", overrides=list(overrides))))
+
+
+@pytest.fixture(scope="session")
+def default_config() -> Config:
+    """The configuration of the demo."""
+    return compose_config()

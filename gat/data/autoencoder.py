@@ -20,18 +20,24 @@ from gat.rng import make_generator, seeded_init
 
 LOGVAR_RANGE = (-30.0, 20.0)
 SCALE_SAMPLES = 4096
+NORM_GROUPS = 8
 
 
 def load_autoencoder(path: str) -> AutoencoderKL:
     """A frozen AutoencoderKL by hub name or local folder; :class:`UserError` if it cannot be had."""
     try:
-        model = AutoencoderKL.from_pretrained(path, low_cpu_mem_usage=False)
+        model, loaded = AutoencoderKL.from_pretrained(path, low_cpu_mem_usage=False, output_loading_info=True)
     except Exception as error:  # the hub's client, the network and the file formats each raise their own kinds
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"autoencoder {path!r} cannot be loaded ({reason}): without network, put its config.json and "
             "diffusion_pytorch_model.safetensors into a folder and set autoencoder.path=FOLDER"
         ) from error
+    if loaded["missing_keys"]:  # diffusers leaves them at random values
+        raise UserError(
+            f"autoencoder {path!r}: its weights lack {loaded['missing_keys'][0]} ({len(loaded['missing_keys'])} in all): "
+            "they belong to another config.json; fetch both again"
+        )
     return model.requires_grad_(False).eval()
 
 
@@ -58,13 +64,14 @@ def train_tiny_autoencoder(
 ) -> AutoencoderKL:
     """Train a tiny AutoencoderKL on uint8 images (count, P, P, 3); its ``scaling_factor`` gives latents unit variance.
 
-    Loss per image: sum of squared errors + kl_weight * KL. Adam with a linear warm-up and cosine decay.
+    Loss per image: sum of squared errors + kl_weight * KL. Adam under the one-cycle rule.
     """
     with seeded_init(seed):
         model = build_tiny(config).to(device)
     steps = max(1, config.train_images // config.batch_size)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.lr)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=config.lr, total_steps=steps, pct_start=0.1)
+    warm_up = 0.1 if steps > 10 else 0.0  # PyTorch divides by zero where it is one step long
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=config.lr, total_steps=steps, pct_start=warm_up)
     generator = make_generator(seed, "autoencoder")
     model.train()
     progress = tqdm(range(steps), desc="autoencoder", unit="step", disable=None)
@@ -91,8 +98,10 @@ def train_tiny_autoencoder(
 
 
 def build_tiny(config: AutoencoderConfig) -> AutoencoderKL:
-    """An untrained AutoencoderKL with one layer per block and the channels of ``config``."""
+    """An untrained AutoencoderKL with one layer per block and the channels of ``config``; :class:`UserError` for odd ones."""
     levels = len(config.channels)
+    if levels == 0 or any(c <= 0 or c % NORM_GROUPS for c in config.channels):
+        raise UserError(f"autoencoder.channels={config.channels} must be multiples of {NORM_GROUPS}, one per level")
     return AutoencoderKL(
         in_channels=3,
         out_channels=3,
@@ -101,7 +110,7 @@ def build_tiny(config: AutoencoderConfig) -> AutoencoderKL:
         up_block_types=("UpDecoderBlock2D",) * levels,
         layers_per_block=1,
         latent_channels=config.latent_channels,
-        norm_num_groups=8,
+        norm_num_groups=NORM_GROUPS,
         mid_block_add_attention=False,
     )
 

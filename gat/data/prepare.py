@@ -5,8 +5,8 @@ The folder appears under its final name only when it is whole.
 
 import hashlib
 import json
-import os
 import shutil
+import uuid
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,17 +25,18 @@ from gat.data.sources import CorruptImageError, ImageSource, open_source
 from gat.errors import UserError, require_choice
 
 AUTOENCODER_SEED = 0
-TINY_FIELDS = ("channels", "latent_channels", "train_images", "batch_size", "lr", "kl_weight")
+PRETRAINED_FIELDS = ("path", "scale")
+TINY_FIELDS = ("scale", "channels", "latent_channels", "train_images", "batch_size", "lr", "kl_weight")
 
 
 def identity(data: DataConfig, autoencoder: AutoencoderConfig) -> dict[str, Any]:
     """The settings that change what is prepared."""
-    used = TINY_FIELDS if autoencoder.kind == "tiny" else ("path", "scale")
+    fields = TINY_FIELDS if autoencoder.kind == "tiny" else PRETRAINED_FIELDS
     settings = asdict(autoencoder)
     root = str(Path(data.root).resolve()) if data.root else None
     return {
         "data": asdict(data) | {"root": root},
-        "autoencoder": {"kind": autoencoder.kind} | {k: settings[k] for k in used},
+        "autoencoder": {"kind": autoencoder.kind} | {k: settings[k] for k in fields if settings[k] is not None},
     }
 
 
@@ -55,14 +56,15 @@ def prepare(data: DataConfig, autoencoder: AutoencoderConfig, cache: Path, devic
     folder = prepared_folder(data, autoencoder, cache)
     if (folder / MANIFEST).exists():
         return PreparedSet(folder)
+    if folder.exists():
+        raise UserError(f"{folder} is in the way and is no prepared set: remove it")
     source = open_source(data.source, data.root)
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}")
+    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     partial.mkdir(parents=True)
     try:
         _fill(partial, source, data, autoencoder, device)
-        if folder.exists():  # left by something else: it has no manifest
-            raise UserError(f"{folder} is in the way and is no prepared set: remove it")
-        partial.rename(folder)
+        if not (folder / MANIFEST).exists():  # another process may have made the same set meanwhile
+            partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return PreparedSet(folder)
@@ -71,11 +73,18 @@ def prepare(data: DataConfig, autoencoder: AutoencoderConfig, cache: Path, devic
 def _fill(
     folder: Path, source: ImageSource, data: DataConfig, autoencoder: AutoencoderConfig, device: torch.device
 ) -> None:
+    model = _pretrained(autoencoder.path) if autoencoder.kind == "pretrained" else None
+    levels = len(model.config["block_out_channels"] if model else autoencoder.channels)
+    if data.resolution_px % 2 ** (levels - 1):
+        raise UserError(
+            f"data.resolution_px={data.resolution_px} is not divisible by {2 ** (levels - 1)}, the autoencoder's factor: "
+            "choose a multiple"
+        )
     images, labels = write_images(folder, source, data)
-    model = _autoencoder(images, autoencoder, device).to(device)
-    if autoencoder.kind == "tiny":
+    if model is None:
+        model = train_tiny_autoencoder(images, autoencoder, AUTOENCODER_SEED, device)
         save_autoencoder(model, folder / "autoencoder")
-    moments = write_moments(folder, images, model, autoencoder.batch_size)
+    moments = write_moments(folder, images, model.to(device), autoencoder.batch_size)
     scale = autoencoder.scale if autoencoder.scale is not None else float(model.config["scaling_factor"])
     Manifest(
         format_version=FORMAT_VERSION,
@@ -92,14 +101,12 @@ def _fill(
     ).write(folder)
 
 
-def _autoencoder(images: NDArray[np.uint8], config: AutoencoderConfig, device: torch.device) -> AutoencoderKL:
-    if config.kind == "tiny":
-        return train_tiny_autoencoder(images, config, AUTOENCODER_SEED, device)
-    if config.path is None:
+def _pretrained(path: str | None) -> AutoencoderKL:
+    if path is None:
         raise UserError(
             "autoencoder.path is not set: give a hub name such as stabilityai/sd-vae-ft-mse, or a local folder"
         )
-    return load_autoencoder(config.path)
+    return load_autoencoder(path)
 
 
 def write_images(folder: Path, source: ImageSource, data: DataConfig) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -131,7 +138,7 @@ def write_images(folder: Path, source: ImageSource, data: DataConfig) -> tuple[N
     if corrupt:
         np.save(folder / "kept.npy", images[: len(kept)])
         (folder / "kept.npy").replace(folder / "images.npy")
-        images = np.lib.format.open_memmap(folder / "images.npy", mode="r")
+        images = np.lib.format.open_memmap(folder / "images.npy", mode="r+")
     np.save(folder / "labels.npy", labels)
     return images, labels
 

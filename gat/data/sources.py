@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,9 +75,16 @@ class FolderSource:
         """Decode one file to RGB."""
         try:
             with Image.open(self.files[index]) as image:
-                return image.convert("RGB")
+                return to_rgb(image)
         except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise CorruptImageError(f"{self.files[index]}: not a readable image ({error})") from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB; of 16-bit grey the high byte (Pillow's own conversion clips it at 255)."""
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
+    return image.convert("RGB")
 
 
 def open_source(source: str, root: str | None) -> ImageSource:
@@ -123,7 +131,12 @@ def load_fashion_mnist(root: Path, *, download: bool) -> ArraySource:
                 f"{file} is missing: install Debian's package dataset-fashion-mnist, or give data.root=FOLDER "
                 "(where it is missing there, it is downloaded)"
             )
-    return ArraySource("fashion_mnist", FASHION_MNIST_CLASSES, read_idx(labels).astype(np.int64), read_idx(images))
+    source = ArraySource("fashion_mnist", FASHION_MNIST_CLASSES, read_idx(labels).astype(np.int64), read_idx(images))
+    if source.pixels.ndim != 3 or source.labels.shape != source.pixels.shape[:1] or (source.labels > 9).any():
+        raise UserError(
+            f"{images} {source.pixels.shape} and {labels} {source.labels.shape} do not fit: put Fashion-MNIST's there"
+        )
+    return source
 
 
 def read_idx(file: Path) -> NDArray[np.uint8]:
@@ -134,7 +147,7 @@ def read_idx(file: Path) -> NDArray[np.uint8]:
         assert data[:3] == b"\0\0\x08"
         shape = np.frombuffer(data, ">u4", count=data[3], offset=4)
         return np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]).reshape(shape)
-    except (OSError, EOFError, AssertionError, ValueError, IndexError) as error:
+    except (OSError, EOFError, zlib.error, AssertionError, ValueError, IndexError) as error:
         raise UserError(f"{file}: not a gzipped IDX file of unsigned bytes") from error
 
 
@@ -161,19 +174,20 @@ def open_image_folder(root: Path) -> FolderSource:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Image files at any depth below a class folder, sorted. :class:`UserError` if there are none, or it cannot be read."""
+    """Image files at any depth below a class folder, sorted, none hidden.
+
+    :class:`UserError` if there are none, or the folder cannot be read.
+    """
 
     def refuse(error: OSError) -> None:
         raise UserError(
             f"{error.filename}: class folder cannot be read ({error.strerror}): mend its permissions"
         ) from error
 
-    found = [
-        Path(base, name)
-        for base, _, names in os.walk(folder, onerror=refuse)
-        for name in names
-        if Path(name).suffix.lower() in IMAGE_SUFFIXES
-    ]
+    found: list[Path] = []
+    for base, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [f for f in folders if not f.startswith(".")]
+        found += [Path(base, n) for n in names if Path(n).suffix.lower() in IMAGE_SUFFIXES and not n.startswith(".")]
     if not found:
         raise UserError(f"{folder}: class folder holds no images: fill or remove it")
     return sorted(found)

@@ -11,6 +11,8 @@ from sklearn.model_selection import train_test_split
 from sklearn.svm import SVC
 from torch import Tensor
 
+from gat.errors import UserError
+
 INPUT_PX = 8
 MAX_IMAGES = 10_000
 HELD_OUT = 0.2
@@ -20,15 +22,21 @@ class ClassRecognizer:
     """Trained on real uint8 images (count, P, P, 3) with labels (count,); ``held_out_accuracy`` is on a fifth not seen.
 
     At most 10,000 images are used. After the hold-out figure the classifier is trained on all of them.
+    Raises :class:`UserError` for too few images to hold a fifth out.
     """
 
     def __init__(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
         rows = np.sort(np.random.default_rng(0).permutation(len(images))[:MAX_IMAGES])
         inputs = reduce_images(torch.from_numpy(images[rows]).permute(0, 3, 1, 2))
         targets = np.asarray(labels[rows])
-        train_x, test_x, train_y, test_y = train_test_split(
-            inputs, targets, test_size=HELD_OUT, random_state=0, stratify=targets
-        )
+        try:
+            train_x, test_x, train_y, test_y = train_test_split(
+                inputs, targets, test_size=HELD_OUT, random_state=0, stratify=targets
+            )
+        except ValueError as error:
+            raise UserError(
+                f"{len(targets)} images are too few to train a classifier on ({error}): set evaluation.classifier=false"
+            ) from error
         self.held_out_accuracy = float(SVC(C=10).fit(train_x, train_y).score(test_x, test_y))
         self.classifier = SVC(C=10).fit(inputs, targets)
 

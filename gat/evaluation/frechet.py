@@ -4,6 +4,7 @@ Shapes: n images, d features.
 """
 
 import zipfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,7 @@ def load_statistics(file: Path) -> Statistics:
     try:
         with np.load(file) as arrays:
             mu, sigma = (np.asarray(arrays[key], np.float64) for key in ("mu", "sigma"))
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{file}: no reference statistics ({error}): it must be an .npz with mu and sigma") from error
     if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)):
         raise UserError(f"{file}: mu {mu.shape} and sigma {sigma.shape} do not fit: expected (d,) and (d, d)")

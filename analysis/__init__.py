@@ -1,0 +1,1 @@
+"""Diagnostics and figures from runs and results (none yet)."""

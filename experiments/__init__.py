@@ -1,0 +1,1 @@
+"""Commands: train, and later sweep, evaluate, benchmark."""

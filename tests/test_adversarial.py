@@ -1,0 +1,133 @@
+"""The losses against hand-computed numbers, and what carries a gradient."""
+
+import math
+from typing import cast
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gat.errors import UserError
+from gat.mng import perturb
+from gat.models.discriminator import Discriminator, DiscriminatorOutput
+from gat.objective.adversarial import (
+    Objective,
+    PairNoise,
+    PenaltyNoise,
+    TeacherTokens,
+    discriminator_loss,
+    generator_loss,
+    relativistic,
+)
+from gat.objective.augment import AugmentRates, augment, draw_params
+from tests.helpers import TEACHER_WIDTH, mini_discriminator, mini_generator
+
+B, K = 3, 4
+
+
+class SumDiscriminator(nn.Module):
+    """Logit = slope * sum of all it is shown: penalties can be worked out by hand."""
+
+    def __init__(self, slope: float) -> None:
+        super().__init__()
+        self.slope = nn.Parameter(torch.tensor(slope, dtype=torch.float64))
+
+    def forward(self, stages: Tensor, labels: Tensor, *, project_rows: int | None = None) -> DiscriminatorOutput:
+        rows = len(labels) if project_rows is None else project_rows
+        logits = self.slope * stages.sum(dim=(0, 2, 3, 4))
+        return DiscriminatorOutput(logits, torch.ones(rows, 2), torch.ones(rows, 4, 2))
+
+
+def sum_discriminator(slope: float = 1.0) -> Discriminator:
+    return cast(Discriminator, SumDiscriminator(slope))
+
+
+def draws(seed: int = 0) -> tuple[Tensor, Tensor, Tensor, PairNoise, PenaltyNoise]:
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    stages = (K, B, 4, 8, 8)
+    real, fake, labels = normal(*stages[1:]), normal(*stages), torch.tensor([0, 1, 2])
+    return (
+        real,
+        fake,
+        labels,
+        PairNoise(normal(*stages), normal(*stages)),
+        PenaltyNoise(normal(*stages[1:]), normal(*stages)),
+    )
+
+
+def test_relativistic_loss_by_hand() -> None:
+    loss = relativistic(torch.tensor([2.0, 0.0]), torch.tensor([1.0, 0.0]))
+    assert loss.tolist() == pytest.approx([math.log(1 + math.exp(-1)), math.log(2)])
+
+
+def test_penalties_are_squared_directional_derivatives() -> None:
+    real, fake, labels, noise, penalty = draws()
+    loss = discriminator_loss(
+        sum_discriminator(2.0), real, fake, labels, noise, penalty, Objective(alignment_weight=0, mng_schedule="msg")
+    )
+    # MSG keeps sums; the real image's step is shown in all K stages, the fakes' each in its own.
+    assert torch.allclose(loss.ar1, (2 * K * penalty.real.sum(dim=(1, 2, 3))).square())
+    assert torch.allclose(loss.ar2, (2 * penalty.fake.sum(dim=(0, 2, 3, 4))).square())
+    assert torch.allclose(loss.total, loss.adversarial + 0.05 * (loss.ar1 + loss.ar2))
+
+
+def test_one_batch_equals_separate_calls_with_shared_augmentation_and_noise() -> None:
+    real, fake, labels, noise, penalty = draws()
+    discriminator = mini_discriminator()
+    generator = torch.Generator().manual_seed(5)
+    augments = [draw_params(B, 8, AugmentRates(), generator) for _ in range(2)]
+    noise = PairNoise(noise.real, noise.fake, *augments)
+    teacher = TeacherTokens(torch.randn(B, TEACHER_WIDTH).double(), torch.randn(B, 4, TEACHER_WIDTH).double())
+    loss = discriminator_loss(discriminator, real, fake, labels, noise, penalty, Objective(), teacher)
+
+    def logits(stages: Tensor, params: int, mng: Tensor) -> Tensor:
+        return discriminator(perturb(augment(stages, augments[params]), mng), labels).logits
+
+    clean = real.expand(K, -1, -1, -1, -1)
+    d_real, d_fake = logits(clean, 0, noise.real), logits(fake, 1, noise.fake)
+    moved_real = logits(clean + 0.01 * penalty.real, 0, noise.real)
+    moved_fake = logits(fake + 0.01 * penalty.fake, 1, noise.fake)
+    ar1, ar2 = ((d_real - moved_real) / 0.01) ** 2, ((d_fake - moved_fake) / 0.01) ** 2
+    assert torch.allclose(loss.ar1, ar1)
+    assert torch.allclose(loss.ar2, ar2)
+    assert loss.alignment is not None
+    expected = nn.functional.softplus(d_fake - d_real) + 0.05 * (ar1 + ar2) + loss.alignment
+    assert torch.allclose(loss.total, expected)
+
+
+def test_alignment_is_weighted_and_needs_a_teacher() -> None:
+    real, fake, labels, noise, penalty = draws()
+    teacher = TeacherTokens(torch.ones(B, 2), torch.ones(B, 4, 2) * torch.tensor([1.0, 0.0]))
+    args = (sum_discriminator(), real, fake, labels, noise, penalty)
+    loss = discriminator_loss(*args, Objective(alignment_weight=0.5), teacher)
+    assert loss.alignment is not None
+    assert loss.alignment.tolist() == pytest.approx([1 - math.sqrt(0.5)] * B)
+    rest = loss.adversarial + 0.05 * (loss.ar1 + loss.ar2)
+    assert torch.allclose(loss.total, rest + 0.5 * loss.alignment)
+    with pytest.raises(UserError, match="needs a teacher"):
+        discriminator_loss(*args, Objective())
+
+
+def test_discriminator_step_leaves_the_generator_alone() -> None:
+    real, _, labels, noise, penalty = draws()
+    generator = mini_generator()
+    fake = generator(torch.randn(B, 64, dtype=torch.float64), labels)
+    loss = discriminator_loss(mini_discriminator(), real, fake, labels, noise, penalty, Objective(alignment_weight=0))
+    loss.total.mean().backward()  # type: ignore[no-untyped-call]
+    assert all(p.grad is None for p in generator.parameters())
+
+
+def test_generator_step_takes_no_gradient_through_the_real_images() -> None:
+    real, fake, labels, noise, _ = draws()
+    real.requires_grad_()
+    fake.requires_grad_()
+    loss = generator_loss(mini_discriminator(), real, fake, labels, noise, Objective())
+    loss.total.mean().backward()  # type: ignore[no-untyped-call]
+    assert real.grad is None
+    assert fake.grad is not None
+    assert all(stage.any() for stage in fake.grad)  # every stage is supervised
+    assert torch.allclose(loss.total, nn.functional.softplus(loss.real_logits - loss.fake_logits))

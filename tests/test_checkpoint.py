@@ -1,0 +1,62 @@
+"""Checkpoints restore every tensor, read without our code, and are told apart when damaged or foreign."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from gat.errors import UserError
+from gat.objective.augment import AugmentRates
+from gat.training.checkpoint import load_checkpoint, save_checkpoint, state_tensors
+from gat.training.noise import draw_noise
+from gat.training.step import Batch, Networks, training_step
+from tests.test_step import SETTINGS, make_networks
+
+
+def trained(steps: int) -> Networks:
+    networks = make_networks()
+    advance(networks, range(steps))
+    return networks
+
+
+def advance(networks: Networks, steps: range) -> None:
+    for step in steps:
+        noise = draw_noise(0, step, 6, networks.generator.dims, AugmentRates(), torch.device("cpu"))
+        training_step(networks, Batch(noise.posterior, torch.arange(6) % 3, None), noise, SETTINGS)
+
+
+def test_training_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    whole, first, second = trained(4), trained(2), make_networks()
+    save_checkpoint(tmp_path / "c", first, 2, "me")
+    assert load_checkpoint(tmp_path / "c", second, "me") == 2
+    advance(second, range(2, 4))
+    expected = state_tensors(whole)
+    restored = state_tensors(second)
+    assert expected.keys() == restored.keys()
+    assert all(torch.equal(expected[key], restored[key]) for key in expected)
+
+
+def test_readable_without_our_code(tmp_path: Path) -> None:
+    networks = trained(1)
+    save_checkpoint(tmp_path / "c", networks, 1, "me")
+    tensors = load_file(tmp_path / "c")
+    assert torch.equal(tensors["ema.blocks.0.attn.qkv.weight"], networks.ema.state_dict()["blocks.0.attn.qkv.weight"])
+    assert torch.equal(tensors["generator.mean_w"], networks.generator.mean_w)
+    assert any(key.startswith("discriminator_optimizer.0.") for key in tensors)
+
+
+def test_foreign_and_truncated_files(tmp_path: Path) -> None:
+    networks = make_networks()
+    save_checkpoint(tmp_path / "c", networks, 0, "me")
+    with pytest.raises(UserError, match="checkpoint of another configuration"):
+        load_checkpoint(tmp_path / "c", networks, "you")
+    data = (tmp_path / "c").read_bytes()
+    (tmp_path / "c").write_bytes(data[:-100])
+    with pytest.raises(UserError, match="not a whole checkpoint"):
+        load_checkpoint(tmp_path / "c", networks, "me")
+
+
+def test_nothing_half_written_is_left(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "c", make_networks(), 0, "me")
+    assert [file.name for file in tmp_path.iterdir()] == ["c"]

@@ -1,0 +1,90 @@
+"""Parameter counts and GFLOPs against the table of the release's classes; what sizes are refused."""
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from gat.errors import UserError
+from gat.models import Discriminator, Generator
+from gat.models.flops import discriminator_flops, generator_flops
+from gat.models.sizes import discriminator_dims, generator_dims
+
+# size, patch, parameters of G and D, GFLOPs of G and D: counted from the release's classes at 32x32x4, 1000 classes and
+# teacher width 768. They include the fixed position embeddings and the dead patch embedding of G.
+TABLE = [
+    ("S", 2, 29_361_344, 39_212_928, 12.1, 15.5),
+    ("S", 4, 29_379_968, 39_212_928, 2.82, 3.72),
+    ("S", 8, 29_730_944, 39_489_408, 0.72, 0.98),
+    ("B", 2, 116_754_752, 104_676_864, 46.0, 49.9),
+    ("B", 4, 116_791_808, 104_676_864, 11.1, 12.2),
+    ("B", 8, 117_492_992, 105_229_824, 2.82, 3.19),
+    ("L", 2, 408_748_576, 323_035_872, 161.3, 165.8),
+    ("L", 4, 408_797_920, 323_035_872, 39.3, 40.7),
+    ("L", 8, 409_732_576, 323_773_152, 9.94, 10.6),
+    ("XL", 2, 602_251_136, 467_678_784, 237.1, 242.0),
+    ("XL", 4, 602_306_624, 467_678_784, 58.0, 59.6),
+    ("XL", 8, 603_358_016, 468_508_224, 14.7, 15.5),
+]
+
+
+def parameters(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize(("size", "patch", "g_params", "d_params", "g_gflops", "d_gflops"), TABLE)
+def test_paper_sizes(size: str, patch: int, g_params: int, d_params: int, g_gflops: float, d_gflops: float) -> None:
+    g = generator_dims("gat", size, patch=patch, num_classes=1000, latent_side=32)
+    d = discriminator_dims("gat", size, patch=patch, num_classes=1000, latent_side=32, teacher_width=768)
+    with torch.device("meta"):
+        generator, discriminator = Generator(g), Discriminator(d)
+    positions = g.tokens * g.width
+    dead_patch_embedding = g.width * g.channels * patch**2 + g.width
+    assert parameters(generator) + positions + dead_patch_embedding == g_params
+    assert parameters(discriminator) + positions == d_params
+    dead_flops = 2 * g.tokens * g.width * g.channels * patch**2
+    half_digit = 0.5 * 10 ** -(2 if g_gflops < 10 else 1)
+    assert (generator_flops(g) + dead_flops) / 1e9 == pytest.approx(g_gflops, abs=half_digit)
+    assert discriminator_flops(d) / 1e9 == pytest.approx(d_gflops, abs=0.5 * 10 ** -(2 if d_gflops < 10 else 1))
+
+
+def test_flops_agree_with_pytorchs_counter() -> None:
+    g = generator_dims("mini", "B", patch=2, num_classes=10, latent_side=8)
+    d = discriminator_dims("mini", "B", patch=2, num_classes=10, latent_side=8, teacher_width=112)
+    generator, discriminator = Generator(g), Discriminator(d)
+    z, labels = torch.randn(1, 64), torch.zeros(1, dtype=torch.long)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        stages = generator(z, labels)
+    assert counter.get_total_flops() == generator_flops(g)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        discriminator(stages, labels)
+    assert counter.get_total_flops() == discriminator_flops(d)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        discriminator(stages, labels, project_rows=0)
+    assert counter.get_total_flops() == discriminator_flops(d, project=False)
+
+
+def test_mini_family_scales_like_the_papers() -> None:
+    costs = [
+        generator_flops(generator_dims("mini", size, patch=2, num_classes=10, latent_side=8))
+        for size in ("S", "B", "L", "XL")
+    ]
+    assert costs == sorted(costs)
+    assert costs[-1] > 10 * costs[0]
+
+
+@pytest.mark.parametrize(
+    ("family", "size", "patch", "side", "stages", "message"),
+    [
+        ("giant", "S", 2, 8, 4, "model.family='giant' is unknown: choose one of gat, mini"),
+        ("mini", "M", 2, 8, 4, "'M' is unknown in family 'mini': choose one of S, B, L, XL"),
+        ("mini", "S", 3, 8, 4, "model.patch=3 is not offered"),
+        ("gat", "S", 1, 32, 4, "model.patch=1 is not offered"),
+        ("mini", "S", 4, 6, 4, "side 6 are not divisible by model.patch=4"),
+        ("mini", "S", 2, 8, 3, "depth 8 is not divisible by 3 stages"),
+        ("mini", "S", 2, 8, 0, "depth 8 is not divisible by 0 stages"),
+    ],
+)
+def test_impossible_sizes(family: str, size: str, patch: int, side: int, stages: int, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        generator_dims(family, size, patch=patch, num_classes=10, latent_side=side, num_stages=stages)

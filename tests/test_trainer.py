@@ -1,0 +1,152 @@
+"""Whole small runs: what they leave behind, that they continue exactly, and that nothing is done twice."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from gat.config import Config
+from gat.errors import UserError
+from gat.training import trainer
+from gat.training.trainer import run
+from tests.conftest import compose_config
+
+SMALL = (
+    "data=image_folder",
+    "model.patch=4",
+    "autoencoder.train_images=64",
+    "autoencoder.channels=[8,8,8]",
+    "training.batch_size=4",
+    "training.total_steps=4",
+    "training.eval_steps=4",
+    "training.log_steps=1",
+    "training.checkpoint_steps=2",
+    "evaluation.samples=8",
+    "evaluation.classifier=false",
+    "evaluation.grid_columns=3",
+)
+Compose = Callable[..., Config]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes of eight random images."""
+    root = tmp_path_factory.mktemp("images")
+    generator = np.random.default_rng(0)
+    for name in ("apples", "pears"):
+        (root / name).mkdir()
+        for i in range(8):
+            Image.fromarray(generator.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(root / name / f"{i}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("prepared")
+
+
+@pytest.fixture
+def small(images: Path, prepared: Path, tmp_path: Path) -> Compose:
+    def compose(*overrides: str, run_folder: str = "run") -> Config:
+        paths = (f"data.root={images}", f"paths.prepared={prepared}", f"paths.run={tmp_path / run_folder}")
+        return compose_config(*SMALL, *paths, *overrides)
+
+    return compose
+
+
+def test_what_a_run_leaves_behind(small: Compose, tmp_path: Path) -> None:
+    record = run(small())
+    folder = tmp_path / "run"
+    assert json.loads((folder / "record.json").read_text()) == record
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert [line["images"] for line in lines] == [4, 8, 12, 16]
+    assert lines[-1] == record["final_metrics"]
+    assert record["final_metrics"]["FD-EfficientNetLite0-8"] > 0
+    assert record["final_metrics"]["lr_g"] == pytest.approx(2e-4 * 768 / 64)
+    assert record["status"] == "finished"
+    assert record["config"]["training"]["total_steps"] == 4
+    assert {"commit", "dirty"} <= record["git"].keys()
+    assert record["hardware"]["cores"] > 0
+    assert (folder / "config.yaml").read_text().count("total_steps: 4") == 1
+    with Image.open(folder / "samples.png") as grid:
+        assert grid.size == (3 * 33 + 1, 2 * 33 + 1)  # three columns and a row per class of 32 pixels, one between
+    assert [f.name for f in sorted((folder / "checkpoints").iterdir())] == [
+        "step-00000002.safetensors",
+        "step-00000004.safetensors",
+    ]
+
+
+def test_continues_exactly_where_it_was_cut_off(
+    small: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(small(run_folder="whole"))
+    step = trainer.training_step
+
+    def fails_at_the_fourth(*arguments: Any) -> Any:
+        metrics = step(*arguments)
+        fails_at_the_fourth.calls += 1  # type: ignore[attr-defined]
+        if fails_at_the_fourth.calls == 4:  # type: ignore[attr-defined]
+            raise KeyboardInterrupt
+        return metrics
+
+    fails_at_the_fourth.calls = 0  # type: ignore[attr-defined]
+    monkeypatch.setattr(trainer, "training_step", fails_at_the_fourth)
+    with pytest.raises(KeyboardInterrupt):
+        run(small(run_folder="cut"))
+    monkeypatch.setattr(trainer, "training_step", step)
+    run(small(run_folder="cut"))
+    whole, cut = (load_file(tmp_path / name / "checkpoints" / "step-00000004.safetensors") for name in ("whole", "cut"))
+    assert whole.keys() == cut.keys()
+    assert all(torch.equal(whole[key], cut[key]) for key in whole)
+
+    def untimed(name: str) -> list[dict[str, float]]:
+        lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        return [{key: value for key, value in line.items() if key != "images_per_s"} for line in lines]
+
+    assert untimed("cut") == untimed("whole")
+    assert (tmp_path / "cut/samples.png").read_bytes() == (tmp_path / "whole/samples.png").read_bytes()
+
+
+def test_a_finished_run_is_not_repeated(small: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = run(small())
+    monkeypatch.setattr(trainer, "Trainer", None)  # would fail if it were touched
+    assert run(small("training.log_steps=2")) == record
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("objective.mng_schedule=none",),
+        ("objective.mng_schedule=msg", "teacher=none"),
+        ("objective.mng_schedule=linear", "objective.mng_nested=false", "objective.mng_form=variance_preserving"),
+        ("teacher.cache=false", "teacher.translation=as_released", "objective=gat"),
+        ("training.precision=bf16",),
+    ],
+)
+def test_every_switch_runs(small: Compose, overrides: tuple[str, ...]) -> None:
+    metrics = run(small("training.total_steps=1", *overrides))["final_metrics"]
+    assert all(np.isfinite(value) for value in metrics.values())
+    assert ("alignment" in metrics) == ("teacher=none" not in overrides)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.num_classes=10", "the data has 2 classes, fewer than model.num_classes=10"),
+        ("model.patch=3", "model.patch=3 is not offered"),
+        ("training.batch_size=17", "training.batch_size=17 is more than the 16 images"),
+        ("evaluation.reference=/nowhere.npz", "/nowhere.npz: no reference statistics"),
+        ("evaluation.truncation=2", "evaluation.truncation=2.0 must lie between 0"),
+    ],
+)
+def test_mistakes_leave_no_run_folder(small: Compose, tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        run(small(override))
+    assert not (tmp_path / "run").exists()
