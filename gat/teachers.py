@@ -5,6 +5,7 @@ some ViTs, and intermediate feature maps of all), [cls] is the mean token.
 Shapes: B batch, P image side in pixels, M teacher patch tokens, T teacher width.
 """
 
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from tqdm import tqdm
 from gat.config import TeacherConfig
 from gat.data.prepared import PreparedSet
 from gat.errors import UserError, require_choice
+from gat.files import replacing
 from gat.objective.adversarial import TeacherTokens
 from gat.objective.alignment import TRANSLATIONS
 
@@ -168,11 +170,14 @@ def cached_tokens(data: PreparedSet, config: TeacherConfig, device: torch.device
     """Open the cached tokens beside the prepared set, computing them first where they are missing."""
     stem = f"teacher-{config.name}-{config.input_px}px-layer{config.layer}"
     if config.weights:
-        stem += f"-{Path(config.weights).stem}"
+        stem += f"-{zlib.crc32(str(Path(config.weights).resolve()).encode()):08x}"
     files = [data.folder / f"{stem}-{part}.npy" for part in ("cls", "patches")]
     if not all(file.exists() for file in files):
         _fill_cache(files, data, load_teacher(config, device), device)
-    cls, patches = (np.load(file, mmap_mode="r") for file in files)
+    try:
+        cls, patches = (np.load(file, mmap_mode="r") for file in files)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{files[0]} or {files[1].name} cannot be read ({error}): delete both") from error
     return CachedTokens(cls, patches)
 
 
@@ -188,7 +193,5 @@ def _fill_cache(files: list[Path], data: PreparedSet, teacher: Teacher, device: 
             cls[mirrored, rows] = tokens.cls.cpu().numpy()
             patches[mirrored, rows] = tokens.patches.cpu().numpy()
     for file, array in zip(files, (cls, patches), strict=True):
-        partial = file.with_suffix(".partial")
-        with partial.open("wb") as stream:
+        with replacing(file) as stream:
             np.save(stream, array)
-        partial.replace(file)

@@ -1,7 +1,5 @@
 """Small networks in float64 that several tests share."""
 
-import torch
-
 from gat.models import Discriminator, Generator
 from gat.models.sizes import discriminator_dims, generator_dims
 from gat.rng import seeded_init
@@ -19,8 +17,6 @@ def mini_generator(num_stages: int = 4) -> Generator:
 
 def mini_discriminator(teacher_width: int = TEACHER_WIDTH) -> Discriminator:
     """Size S of the mini family on 8x8x4 latents, patch 4; the same weights at every call."""
-    dims = discriminator_dims(
-        "mini", "S", patch=4, num_classes=CLASSES, latent_side=8, teacher_width=teacher_width
-    )
+    dims = discriminator_dims("mini", "S", patch=4, num_classes=CLASSES, latent_side=8, teacher_width=teacher_width)
     with seeded_init(1):
         return Discriminator(dims).double()

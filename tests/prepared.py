@@ -2,8 +2,10 @@
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gat.data.prepared import FORMAT_VERSION, Manifest, PreparedSet
 
@@ -12,7 +14,7 @@ def fake_prepared(*, classes: int, latent_side: int, count: int = 24, folder: Pa
     """A prepared set of ``count`` random 16-pixel images in ``classes`` classes, labels in turn."""
     folder = folder or Path(tempfile.mkdtemp())
     generator = np.random.default_rng(0)
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         "moments": generator.normal(size=(count, 8, latent_side, latent_side)).astype(np.float16),
         "labels": np.arange(count, dtype=np.int64) % classes,
         "images": generator.integers(0, 256, (count, 16, 16, 3), dtype=np.uint8),

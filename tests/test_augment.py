@@ -8,10 +8,10 @@ from gat.objective.augment import AugmentParams, AugmentRates, augment, cutout_c
 SIDE = 8
 
 
-def params(batch: int = 1, **changed: Tensor) -> AugmentParams:
-    """Parameters that do nothing, but for those given."""
-    off, zero = torch.zeros(batch, dtype=torch.bool), torch.zeros(batch, dtype=torch.long)
-    middle = torch.full((batch,), 0.5)
+def params(**changed: Tensor) -> AugmentParams:
+    """Parameters of one sample that do nothing, but for those given."""
+    off, zero = torch.tensor([False]), torch.tensor([0])
+    middle = torch.tensor([0.5])
     neutral = {
         "color": off,
         "brightness": middle,
@@ -82,8 +82,8 @@ def test_draws_follow_their_rates_and_ranges() -> None:
     assert abs(drawn.color.float().mean() - 0.5) < 0.02
     assert abs(drawn.flip.float().mean() - 0.4) < 0.02
     assert drawn.cutout.all()
-    assert (drawn.shift_rows.min(), drawn.shift_rows.max()) == (-4, 4)
-    assert (drawn.cutout_rows.min(), drawn.cutout_rows.max()) == (0, 32)
+    assert (int(drawn.shift_rows.min()), int(drawn.shift_rows.max())) == (-4, 4)
+    assert (int(drawn.cutout_rows.min()), int(drawn.cutout_rows.max())) == (0, 32)
     none = draw_params(100, 32, AugmentRates(0, 0, 0, 0), generator)
     x = torch.randn(100, 2, 32, 32)
     assert torch.equal(augment(x, none), x)
@@ -91,7 +91,7 @@ def test_draws_follow_their_rates_and_ranges() -> None:
 
 def test_gradient_passes_only_through_what_is_shown() -> None:
     x = image().requires_grad_()
-    augment(x, params(shift_rows=torch.tensor([1]))).sum().backward()  # type: ignore[no-untyped-call]
+    augment(x, params(shift_rows=torch.tensor([1]))).sum().backward()
     assert x.grad is not None
     assert not x.grad[0, 0, 0].any()
     assert (x.grad[0, 0, 1:] == 1).all()

@@ -28,7 +28,9 @@ from gat.rng import seeded_init
 from tests.data_helpers import CPU, autoencoder_config, random_autoencoder, without_network
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-REMEDY = r"without network, put its config\.json and diffusion_pytorch_model\.safetensors into a folder and set autoencoder"
+REMEDY = (
+    r"without network, put its config\.json and diffusion_pytorch_model\.safetensors into a folder and set autoencoder"
+)
 FEW = autoencoder_config(train_images=400, batch_size=8)
 
 
@@ -178,7 +180,7 @@ def test_training_reduces_the_error(digits: NDArray[np.uint8], trained: Autoenco
 
 def test_training_is_a_function_of_the_seed(digits: NDArray[np.uint8]) -> None:
     config = autoencoder_config(train_images=24)
-    models = []
+    models: list[AutoencoderKL] = []
     for seed in (0, 0, 1):
         torch.manual_seed(len(models))  # the global state has no say
         models.append(train_tiny_autoencoder(digits, config, seed, CPU))

@@ -38,10 +38,9 @@ def test_taken_out_block_is_one_with_zero_gates(
     generator(*inputs, skip_blocks=[3], record=tokens)
     assert torch.equal(tokens["block_3"], tokens["block_2"])
     with torch.no_grad():  # zero gates: the modulation is the same linear layer's second and fourth quarters
-        modulation = generator.blocks[3].modulation
         for quarter in (1, 3):
-            modulation.weight[quarter * 64 : (quarter + 1) * 64] = 0
-            modulation.bias[quarter * 64 : (quarter + 1) * 64] = 0
+            for kind in ("weight", "bias"):
+                generator.get_parameter(f"blocks.3.modulation.{kind}")[quarter * 64 : (quarter + 1) * 64] = 0
     assert torch.allclose(generator(*inputs), without, atol=1e-14)
 
 
@@ -55,9 +54,9 @@ def test_taking_out_a_block_leaves_earlier_stages(
 
 def test_stages_accumulate_the_heads(generator: Generator, inputs: tuple[torch.Tensor, torch.Tensor]) -> None:
     with torch.no_grad():
-        for head in generator.heads[1:]:
-            head.linear.weight.zero_()
-            head.linear.bias.fill_(0.25)
+        for k in range(1, 4):
+            generator.get_parameter(f"heads.{k}.linear.weight").zero_()
+            generator.get_parameter(f"heads.{k}.linear.bias").fill_(0.25)
     stages = generator(*inputs)
     for k in range(3):
         assert torch.allclose(stages[k + 1] - stages[k], torch.full_like(stages[k], 0.25))

@@ -63,5 +63,7 @@ def test_one_batch_is_the_whole_data() -> None:
 
 
 def test_batch_larger_than_the_data() -> None:
-    with pytest.raises(UserError, match=r"training\.batch_size=24 is more than the 23 images of the data: make it small"):
+    with pytest.raises(
+        UserError, match=r"training\.batch_size=24 is more than the 23 images of the data: make it small"
+    ):
         TrainingOrder(COUNT, 24, seed=0)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from PIL import Image
 
 from gat.config import AutoencoderConfig, DataConfig
 from gat.data import prepare as module
+from gat.data.autoencoder import encode_moments
 from gat.data.images import to_signed
 from gat.data.prepare import prepare, prepared_folder
 from gat.data.prepared import MANIFEST, PreparedSet
@@ -68,7 +69,9 @@ def test_whole_preparation(data: DataConfig, pretrained: AutoencoderConfig, cach
     with torch.no_grad():
         direct = random_autoencoder().encode(to_signed(images)).latent_dist.parameters
     half_precision = 2**-11  # half the distance of neighbouring float16 numbers, relative
-    torch.testing.assert_close(torch.from_numpy(prepared.moments.copy()).float(), direct, rtol=half_precision, atol=1e-6)
+    torch.testing.assert_close(
+        torch.from_numpy(prepared.moments.copy()).float(), direct, rtol=half_precision, atol=1e-6
+    )
 
 
 def test_manifest_says_what_was_done(data: DataConfig, pretrained: AutoencoderConfig, cache: Path) -> None:
@@ -215,9 +218,7 @@ def test_corrupt_images_are_counted_and_the_first_named(
     assert_nothing_left(cache)
 
 
-def test_corrupt_images_are_left_out_and_counted(
-    data: DataConfig, pretrained: AutoencoderConfig, cache: Path
-) -> None:
+def test_corrupt_images_are_left_out_and_counted(data: DataConfig, pretrained: AutoencoderConfig, cache: Path) -> None:
     corrupt(data, "ant/1.png", "cat/3.png")
     prepared = prepare(replace(data, on_corrupt="skip"), pretrained, cache, CPU)
     assert (prepared.manifest.count, prepared.manifest.skipped) == (10, 2)
@@ -262,8 +263,6 @@ def test_nan_in_the_autoencoder(data: DataConfig, pretrained: AutoencoderConfig,
 def test_first_infinite_latent_is_named(
     data: DataConfig, pretrained: AutoencoderConfig, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encode_moments = module.encode_moments
-
     def overflow(model: AutoencoderKL, images: torch.Tensor) -> torch.Tensor:
         moments = encode_moments(model, images)
         moments[to_signed(random_images(12, 32))[7].eq(images).flatten(1).all(1)] = 1e5  # beyond float16
@@ -311,7 +310,7 @@ def test_resolution_must_fit_the_autoencoder(
     ],
 )
 def test_mistakes_in_the_data(
-    data: DataConfig, pretrained: AutoencoderConfig, cache: Path, changes: dict[str, str], message: str
+    data: DataConfig, pretrained: AutoencoderConfig, cache: Path, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
         prepare(replace(data, **changes), pretrained, cache, CPU)

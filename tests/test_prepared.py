@@ -17,7 +17,7 @@ COUNT, CHANNELS, SIDE, PX = 5, 2, 4, 16
 
 
 def manifest(**changes: Any) -> Manifest:
-    fields = {
+    fields: dict[str, Any] = {
         "format_version": 1,
         "source": "test",
         "class_names": ["ant", "bee"],
@@ -92,7 +92,9 @@ def test_autoencoder_of_its_own_or_by_the_manifest(folder: Path, tmp_path_factor
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"format_version": 1}', "\udcff"])
 def test_damaged_manifest(folder: Path, content: str) -> None:
     (folder / MANIFEST).write_bytes(content.encode("utf-8", "surrogateescape"))
-    with pytest.raises(UserError, match=rf"{MANIFEST}: not a manifest of a prepared set .*: delete {folder} to prepare"):
+    with pytest.raises(
+        UserError, match=rf"{MANIFEST}: not a manifest of a prepared set .*: delete {folder} to prepare"
+    ):
         PreparedSet(folder)
 
 
@@ -132,7 +134,9 @@ def test_array_of_another_shape_or_type(folder: Path, name: str) -> None:
     array = np.load(file)
     for other in (array[:-1], array[None], array.astype(np.float32)):
         np.save(file, other)
-        with pytest.raises(UserError, match=rf"{name}\.npy: {other.dtype} .*, but the manifest says .*: delete {folder}"):
+        with pytest.raises(
+            UserError, match=rf"{name}\.npy: {other.dtype} .*, but the manifest says .*: delete {folder}"
+        ):
             PreparedSet(folder)
 
 

@@ -17,11 +17,12 @@ def changed(config: Config, group: str, **values: object) -> Config:
 
 def test_identity_follows_what_changes_the_result(default_config: Config) -> None:
     base = identity(default_config)
-    for group, values in {
+    without_effect: dict[str, dict[str, object]] = {
         "training": {"device": "cpu", "log_steps": 3, "checkpoint_steps": 7},
         "evaluation": {"batch_size": 1, "grid_columns": 2},
         "paths": {"runs": "/elsewhere", "prepared": "x"},
-    }.items():
+    }
+    for group, values in without_effect.items():
         assert identity(changed(default_config, group, **values)) == base
     different = {
         identity(changed(default_config, "training", seed=1)),

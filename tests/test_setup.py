@@ -76,7 +76,8 @@ def test_learning_rates_follow_each_networks_width_or_the_one_named() -> None:
         both = network_dims(config, fake_prepared(classes=2, latent_side=8), teacher_width=0)
         networks = make_networks(config, both, torch.device("cpu"))
         optimizers = (networks.generator_optimizer, networks.discriminator_optimizer)
-        return tuple(o.param_groups[0]["lr"] for o in optimizers)  # type: ignore[return-value]
+        rate_g, rate_d = (float(o.param_groups[0]["lr"]) for o in optimizers)
+        return rate_g, rate_d
 
     assert rates() == pytest.approx((2e-4 * 768 / 64, 2e-4 * 768 / 128))
     assert rates("optim.lr_width_of=XL") == pytest.approx((2e-4 * 768 / 192,) * 2)
@@ -86,7 +87,7 @@ def test_initial_weights_follow_the_seed() -> None:
     def first_weight(seed: int) -> torch.Tensor:
         config = compose_config(f"training.seed={seed}")
         both = network_dims(config, fake_prepared(classes=2, latent_side=8), teacher_width=0)
-        return make_networks(config, both, torch.device("cpu")).generator.mapping[0].weight
+        return make_networks(config, both, torch.device("cpu")).generator.class_embedding.weight
 
     assert torch.equal(first_weight(1), first_weight(1))
     assert not torch.equal(first_weight(1), first_weight(2))

@@ -42,12 +42,12 @@ def test_equals_the_release_order_of_work(noise: StepNoise, batch: Batch) -> Non
     with torch.no_grad():
         fake = plain.generator(noise.z, batch.labels)
     arguments = (batch.real, fake, batch.labels, noise.discriminator, noise.penalty, SETTINGS.objective)
-    discriminator_loss(plain.discriminator, *arguments).total.mean().backward()  # type: ignore[no-untyped-call]
+    discriminator_loss(plain.discriminator, *arguments).total.mean().backward()
     torch.nn.utils.clip_grad_norm_(plain.discriminator.parameters(), 1.0)
     plain.discriminator_optimizer.step()
     fake = plain.generator(noise.z, batch.labels)
     loss = generator_loss(plain.discriminator, batch.real, fake, batch.labels, noise.generator, SETTINGS.objective)
-    loss.total.mean().backward()  # type: ignore[no-untyped-call]
+    loss.total.mean().backward()
     torch.nn.utils.clip_grad_norm_(plain.generator.parameters(), 1.0)
     plain.generator_optimizer.step()
     for part in ("generator", "discriminator"):

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from gat.config import Config
 from gat.errors import UserError
 from gat.training import trainer
+from gat.training.step import training_step
 from gat.training.trainer import run
 from tests.conftest import compose_config
 
@@ -87,7 +88,7 @@ def test_continues_exactly_where_it_was_cut_off(
     small: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(small(run_folder="whole"))
-    step = trainer.training_step
+    step = training_step
 
     def fails_at_the_fourth(*arguments: Any) -> Any:
         metrics = step(*arguments)

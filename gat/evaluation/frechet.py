@@ -17,6 +17,7 @@ from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
 
 from gat.errors import UserError
+from gat.files import replacing
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,5 @@ def load_statistics(file: Path) -> Statistics:
 
 def save_statistics(file: Path, statistics: Statistics) -> None:
     """Write ``mu`` and ``sigma`` as an ``.npz``, whole or not at all."""
-    partial = file.with_suffix(".partial")
-    with partial.open("wb") as stream:
+    with replacing(file) as stream:
         np.savez(stream, mu=statistics.mu, sigma=statistics.sigma)
-    partial.replace(file)
