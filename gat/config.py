@@ -129,11 +129,27 @@ class OptimConfig:
 
 
 @dataclass
+class DivergenceConfig:
+    """Beyond which bounds, and for how long, a run counts as diverged. A number that is not finite always does."""
+
+    max_logit_gap: float
+    """Largest absolute mean of D(real) - D(fake)."""
+    max_logit_rms: float
+    """Largest root mean square of D's logits: an absurd rate leaves D with huge logits that no longer tell images apart."""
+    max_sample_rms: float
+    """Largest root mean square of the sample latents (real ones have about 1)."""
+    patience_steps: int
+    """Steps on end beyond a bound."""
+
+
+@dataclass
 class TrainingConfig:
     """The run."""
 
     batch_size: int
     """Images per step, over all processes."""
+    accumulation: int
+    """Parts in which each process works through its share of the batch, one after the other: less memory, same result."""
     total_steps: int
     seed: int
     precision: str
@@ -145,7 +161,10 @@ class TrainingConfig:
     eval_steps: int
     """Interval of evaluations; one always stands at the end."""
     checkpoint_steps: int
-    """Interval of checkpoints; one always stands at the end."""
+    """Interval of checkpoints; one always stands at the end. The last two are kept."""
+    keep_steps: int | None
+    """Interval of checkpoints that are kept for good; null: none but the last two."""
+    divergence: DivergenceConfig
 
 
 @dataclass
@@ -175,6 +194,16 @@ class EvaluationConfig:
 
 
 @dataclass
+class TrackerConfig:
+    """Where metrics go besides ``metrics.jsonl``."""
+
+    kind: str
+    """``none``, ``tensorboard`` or ``wandb``."""
+    project: str
+    """Project of Weights & Biases."""
+
+
+@dataclass
 class PathsConfig:
     """Folders, relative to where the command is typed."""
 
@@ -198,4 +227,5 @@ class Config:
     optim: OptimConfig
     training: TrainingConfig
     evaluation: EvaluationConfig
+    tracker: TrackerConfig
     paths: PathsConfig

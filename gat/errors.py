@@ -12,3 +12,11 @@ def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Raise :class:`UserError` unless ``value`` is one of ``choices``."""
     if value not in choices:
         raise UserError(f"{name}={value!r} is unknown: choose one of {', '.join(choices)}")
+
+
+class LostProcessError(RuntimeError):
+    """Another process of the run has ended; this one cannot go on, the run can (from its last checkpoint)."""
+
+
+class Interrupted(Exception):  # noqa: N818
+    """The run was asked to stop (SIGTERM, SIGUSR2), has saved its state, and goes on when started again."""

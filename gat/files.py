@@ -1,19 +1,35 @@
-"""Files that appear under their name only when they are whole."""
+"""Files that appear under their name only when they are whole, also after a power cut."""
 
+import json
+import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+
+@contextmanager
+def replacing_path(file: Path) -> Iterator[Path]:
+    """A path to write to, which becomes ``file`` at the end; after an error nothing is left. Several processes may do so."""
+    partial = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        yield partial
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 @contextmanager
 def replacing(file: Path) -> Iterator[BinaryIO]:
-    """A stream that becomes ``file`` at the end; after an error nothing is left. Several processes may do so at once."""
-    partial = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with partial.open("wb") as stream:
-            yield stream
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
+    """A stream that becomes ``file`` at the end, flushed to disk; after an error nothing is left."""
+    with replacing_path(file) as partial, partial.open("wb") as stream:
+        yield stream
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, whole or not at all."""
+    with replacing(file) as stream:
+        stream.write((json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())

@@ -28,14 +28,14 @@ KEEP_BYTES = 2**31 - 1
 GROW_BYTES = 64 * 2**20
 
 
-def choose_device(name: str) -> torch.device:
-    """``auto`` takes a GPU if there is one; :class:`UserError` for ``cuda`` without a GPU."""
+def choose_device(name: str, local_rank: int = 0) -> torch.device:
+    """``auto`` takes a GPU if there is one, the ``local_rank``-th; :class:`UserError` for ``cuda`` without a GPU."""
     require_choice("training.device", name, ("auto", "cpu", "cuda"))
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("training.device=cuda, but PyTorch sees no GPU: use training.device=cpu, or check the driver")
-    return torch.device(name)
+    return torch.device(name, local_rank) if name == "cuda" else torch.device(name)
 
 
 def keep_freed_memory() -> None:

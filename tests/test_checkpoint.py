@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from gat.errors import UserError
 from gat.objective.augment import AugmentRates
-from gat.training.checkpoint import load_checkpoint, save_checkpoint, state_tensors
+from gat.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint, state_tensors
 from gat.training.noise import draw_noise
 from gat.training.step import Batch, Networks, training_step
 from tests.test_step import SETTINGS, make_networks
@@ -46,15 +46,32 @@ def test_readable_without_our_code(tmp_path: Path) -> None:
     assert any(key.startswith("discriminator_optimizer.0.") for key in tensors)
 
 
-def test_foreign_and_truncated_files(tmp_path: Path) -> None:
+def test_a_good_one_of_another_configuration_is_refused(tmp_path: Path) -> None:
     networks = make_networks()
     save_checkpoint(tmp_path / "c", networks, 0, "me")
-    with pytest.raises(UserError, match="checkpoint of another configuration"):
+    with pytest.raises(UserError, match="checkpoint of another configuration") as refused:
         load_checkpoint(tmp_path / "c", networks, "you")
-    data = (tmp_path / "c").read_bytes()
-    (tmp_path / "c").write_bytes(data[:-100])
-    with pytest.raises(UserError, match="not a whole checkpoint"):
-        load_checkpoint(tmp_path / "c", networks, "me")
+    assert not isinstance(refused.value, DamagedCheckpointError)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped bit", "not ours", "no safetensors", "empty"])
+def test_damaged_and_foreign_files_are_told_apart_and_change_nothing(tmp_path: Path, damage: str) -> None:
+    file = tmp_path / "c"
+    save_checkpoint(file, trained(1), 1, "me")
+    data = bytearray(file.read_bytes())
+    if damage == "cut":
+        file.write_bytes(data[:-100])
+    elif damage == "flipped bit":
+        data[-1000] ^= 1
+        file.write_bytes(data)
+    elif damage == "not ours":
+        save_file({"weight": torch.zeros(3)}, file)
+    else:
+        file.write_bytes(b"" if damage == "empty" else b"x" * 5000)
+    networks, expected = make_networks(), state_tensors(make_networks())
+    with pytest.raises(DamagedCheckpointError):
+        load_checkpoint(file, networks, "me")
+    assert all(torch.equal(value, expected[key]) for key, value in state_tensors(networks).items())
 
 
 def test_nothing_half_written_is_left(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import resource
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from gat.config import Config
 from gat.errors import UserError
 from gat.training.run_folder import RunFolder, identity, run_name
+from tests.test_step import make_networks
 
 
 def changed(config: Config, group: str, **values: object) -> Config:
@@ -38,9 +40,12 @@ def test_name_says_data_size_and_seed(default_config: Config) -> None:
     assert run_name(default_config).startswith("digits-mini-S2-seed0-")
 
 
+def folder_in(config: Config, path: Path) -> RunFolder:
+    return RunFolder(changed(config, "paths", run=str(path)))
+
+
 def test_metrics_survive_a_cut_off_line_and_are_cut_at_a_step(default_config: Config, tmp_path: Path) -> None:
-    folder = RunFolder(changed(default_config, "paths", run=str(tmp_path / "run")))
-    folder.create(default_config)
+    folder = folder_in(default_config, tmp_path)
     for step in (1, 2, 3):
         folder.append_metrics({"step": step, "loss": 0.5})
     with folder.metrics_file.open("a") as stream:
@@ -50,31 +55,84 @@ def test_metrics_survive_a_cut_off_line_and_are_cut_at_a_step(default_config: Co
     assert folder.metrics_file.read_text() == "".join(json.dumps({"step": s, "loss": 0.5}) + "\n" for s in (1, 2))
 
 
+def test_numbers_that_json_lacks_become_null(default_config: Config, tmp_path: Path) -> None:
+    folder = folder_in(default_config, tmp_path)
+    folder.append_metrics({"step": 1, "a": float("nan"), "b": float("inf"), "c": 2.5})
+    assert folder.metrics_file.read_text() == '{"step": 1, "a": null, "b": null, "c": 2.5}\n'
+
+
 def test_only_the_same_run_counts_as_finished(default_config: Config, tmp_path: Path) -> None:
     folder = RunFolder(changed(default_config, "paths", run=str(tmp_path)))
-    assert folder.finished_record() is None
+    assert folder.ended_record() is None
     folder.write_record({"identity": "other"})
-    assert folder.finished_record() is None
+    assert folder.ended_record() is None
     folder.write_record({"identity": folder.identity, "status": "finished"})
-    assert folder.finished_record() == {"identity": folder.identity, "status": "finished"}
+    assert folder.ended_record() == {"identity": folder.identity, "status": "finished"}
 
 
 def test_unwritable_folder_is_told(default_config: Config, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    folder = RunFolder(changed(default_config, "paths", run=str(tmp_path / "file" / "run")))
-    with pytest.raises(UserError, match=r"cannot be written \(Not a directory\): set another paths.runs"):
-        folder.create(default_config)
+    folder = folder_in(default_config, tmp_path / "file" / "run")
+    with (
+        pytest.raises(UserError, match=r"cannot be written \(Not a directory\): make room or mend"),
+        folder.held(default_config),
+    ):
+        pass
 
 
-def test_latest_checkpoints(default_config: Config, tmp_path: Path) -> None:
-    folder = RunFolder(changed(default_config, "paths", run=str(tmp_path)))
-    folder.create(default_config)
-    assert folder.latest_checkpoint() is None
-    for step in (5, 100, 20):
-        folder.checkpoint_file(step).touch()
-    folder.keep_latest(2)
-    assert sorted(f.name for f in folder.checkpoints.iterdir()) == [
-        "step-00000020.safetensors",
-        "step-00000100.safetensors",
-    ]
-    assert folder.latest_checkpoint() == folder.checkpoint_file(100)
+def test_second_process_is_kept_out(default_config: Config, tmp_path: Path) -> None:
+    first, second = (folder_in(default_config, tmp_path / "run") for _ in range(2))
+    with first.held(default_config):
+        with pytest.raises(UserError, match="another process is working on it"), second.held(default_config):
+            pass
+        assert first.config_file.exists()
+    with second.held(default_config):  # the lock goes with its holder
+        pass
+
+
+def test_remains_of_a_killed_process_are_swept_away(default_config: Config, tmp_path: Path) -> None:
+    folder = folder_in(default_config, tmp_path)
+    folder.checkpoints.mkdir()
+    remains = folder.checkpoints / ".step-00000005.safetensors.0a1b2c3d"
+    remains.write_text("half a checkpoint")
+    with folder.held(default_config):
+        assert not remains.exists()
+        assert (tmp_path / ".lock").exists()
+
+
+def test_last_two_and_every_nth_checkpoint_are_kept(default_config: Config, tmp_path: Path) -> None:
+    folder, networks = folder_in(default_config, tmp_path), make_networks()
+    folder.checkpoints.mkdir()
+    for step in range(2, 14, 2):
+        folder.save(networks, step, keep_steps=4)
+    assert [int(f.stem.removeprefix("step-")) for f in folder.all_checkpoints()] == [4, 8, 10, 12]
+    for step in (14, 16):
+        folder.save(networks, step, keep_steps=None)
+    assert [int(f.stem.removeprefix("step-")) for f in folder.all_checkpoints()] == [14, 16]
+
+
+def test_damaged_checkpoints_are_passed_over(default_config: Config, tmp_path: Path) -> None:
+    folder, networks = folder_in(default_config, tmp_path), make_networks()
+    assert folder.restore(networks) == 0
+    folder.checkpoints.mkdir()
+    for step in (1, 2):
+        folder.save(networks, step, keep_steps=None)
+    last = folder.checkpoint_file(2)
+    last.write_bytes(last.read_bytes()[:-1])
+    with pytest.warns(UserWarning, match="step-00000002.safetensors: not a whole checkpoint .*: passed over"):
+        assert folder.restore(networks) == 1
+
+
+def test_disk_full_leaves_the_earlier_checkpoint(default_config: Config, tmp_path: Path) -> None:
+    folder, networks = folder_in(default_config, tmp_path), make_networks()
+    folder.checkpoints.mkdir()
+    folder.save(networks, 1, keep_steps=None)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))  # a real write error in the middle of the file
+    try:
+        with pytest.raises(UserError, match="cannot be written .*: make room"):
+            folder.save(networks, 2, keep_steps=None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [f.name for f in folder.checkpoints.iterdir()] == ["step-00000001.safetensors"]
+    assert folder.restore(networks) == 1

@@ -1,6 +1,7 @@
 """The training step: computing the fakes once changes nothing, and what it updates."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -11,17 +12,21 @@ from gat.training.noise import StepNoise, draw_noise
 from gat.training.step import Batch, Networks, StepSettings, training_step
 from tests.helpers import mini_discriminator, mini_generator
 
-SETTINGS = StepSettings(Objective(alignment_weight=0.0), clip_norm=1.0, ema_decay=0.5, bf16=False)
+SETTINGS = StepSettings(
+    Objective(alignment_weight=0.0), clip_norm=1.0, ema_decay=0.5, bf16=False, accumulation=1, all_reduce=lambda t: t
+)
 
 
-def make_networks() -> Networks:
-    generator, discriminator = mini_generator().float(), mini_discriminator(teacher_width=0).float()
+def make_networks(dtype: torch.dtype = torch.float32) -> Networks:
+    generator, discriminator = mini_generator().to(dtype), mini_discriminator(teacher_width=0).to(dtype)
     return Networks(
         generator,
         discriminator,
         copy.deepcopy(generator).requires_grad_(False),
         torch.optim.AdamW(generator.parameters(), lr=1e-3, betas=(0.0, 0.99), weight_decay=0.0),
         torch.optim.AdamW(discriminator.parameters(), lr=1e-3, betas=(0.0, 0.99), weight_decay=0.0),
+        generator,
+        discriminator,
     )
 
 
@@ -78,7 +83,29 @@ def test_leaves_no_gradients_and_frozen_weights_behind(noise: StepNoise, batch: 
 def test_metrics_are_device_scalars(noise: StepNoise, batch: Batch) -> None:
     metrics = training_step(make_networks(), batch, noise, SETTINGS)
     assert set(metrics) == {
-        "d_adversarial", "ar1", "ar2", "d_loss", "logit_gap", "d_grad_norm", "g_loss", "g_grad_norm",
+        "d_adversarial", "ar1", "ar2", "d_loss", "logit_gap", "logit_rms", "d_grad_norm", "g_loss", "g_grad_norm",
+        "stage1_rms", "stage2_rms", "stage3_rms", "stage4_rms", "sample_rms",
     }  # fmt: skip
     assert all(isinstance(value, torch.Tensor) and value.shape == () for value in metrics.values())
     assert all(not value.requires_grad for value in metrics.values())
+
+
+def test_accumulation_gives_the_whole_batch_result() -> None:
+    """In float64: AdamW's first steps turn rounding of near-zero gradients into whole steps otherwise."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        whole, parts = make_networks(torch.float64), make_networks(torch.float64)
+        for step in range(3):
+            noise = draw_noise(0, step, 6, whole.generator.dims, AugmentRates(), torch.device("cpu"))
+            batch = Batch(noise.posterior, torch.arange(6) % 3, None)
+            expected = training_step(whole, batch, noise, SETTINGS)
+            metrics = training_step(parts, batch, noise, dataclasses.replace(SETTINGS, accumulation=3))
+    finally:
+        torch.set_default_dtype(before)
+    for part in ("generator", "discriminator"):
+        for a, b in zip(getattr(whole, part).parameters(), getattr(parts, part).parameters(), strict=True):
+            assert torch.allclose(a, b, rtol=1e-6, atol=1e-8)
+    assert torch.allclose(whole.generator.mean_w, parts.generator.mean_w, rtol=1e-9)
+    for name in ("d_loss", "ar1", "ar2", "logit_gap", "g_loss", "d_grad_norm", "g_grad_norm"):
+        assert float(metrics[name]) == pytest.approx(float(expected[name]), rel=1e-5), name

@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 
 from gat.config import Config
 from gat.errors import UserError
+from gat.training import run as run_module
 from gat.training import trainer
 from gat.training.step import training_step
-from gat.training.trainer import run
 from tests.conftest import compose_config
 
 SMALL = (
@@ -33,6 +33,13 @@ SMALL = (
     "evaluation.grid_columns=3",
 )
 Compose = Callable[..., Config]
+
+
+def run(config: Config) -> dict[str, Any]:
+    """The record of the only process."""
+    record = run_module.run(config)
+    assert record is not None
+    return record
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +124,7 @@ def test_continues_exactly_where_it_was_cut_off(
 
 def test_a_finished_run_is_not_repeated(small: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     record = run(small())
-    monkeypatch.setattr(trainer, "Trainer", None)  # would fail if it were touched
+    monkeypatch.setattr(run_module, "Trainer", None)  # would fail if it were touched
     assert run(small("training.log_steps=2")) == record
 
 

@@ -21,6 +21,7 @@ from gat.evaluation.frechet import (
 )
 from gat.evaluation.sampling import draw_inputs, sample_images
 from gat.models import Generator
+from gat.processes import ALONE, Processes
 
 GRID_SEED_OFFSET = 1
 
@@ -28,30 +29,38 @@ GRID_SEED_OFFSET = 1
 class Evaluator:
     """Holds what every evaluation of a run needs: autoencoder, extractor, reference statistics, classifier."""
 
-    def __init__(self, data: PreparedSet, config: EvaluationConfig, device: torch.device) -> None:
+    def __init__(
+        self, data: PreparedSet, config: EvaluationConfig, device: torch.device, processes: Processes = ALONE
+    ) -> None:
+        if config.samples < processes.count:
+            raise UserError(f"evaluation.samples={config.samples} is fewer than {processes.count} processes: use more")
         if not 0 <= config.truncation <= 1:
             raise UserError(f"evaluation.truncation={config.truncation} must lie between 0 (off) and 1")
-        self.data, self.config, self.device = data, config, device
+        self.data, self.config, self.device, self.processes = data, config, device, processes
         self.autoencoder = data.autoencoder().to(device)
         self.extractor = make_extractor(config.extractor, config.extractor_weights, device)
-        self.reference = self._reference()
+        with processes.main_first():
+            self.reference = self._reference()
         self.recognizer = ClassRecognizer(data.images, data.labels) if config.classifier else None
 
     def evaluate(self, generator: Generator) -> dict[str, float]:
-        """Metrics by name. The Fréchet distance's name says features and number of samples."""
-        config, kept = self.config, []
+        """Metrics by name, the same in every process. The Fréchet distance's name says features and number of samples."""
+        config = self.config
         z, labels = draw_inputs(config.samples, generator.dims.num_classes, config.seed, config.labels)
+        mine = slice(self.processes.rank, None, self.processes.count)
+        kept: list[Tensor] = []
 
         def images() -> Iterator[Tensor]:
-            for batch in self._sample(generator, z, labels):
+            for batch in self._sample(generator, z[mine], labels[mine]):
                 if self.recognizer is not None:
                     kept.append(batch.cpu())
                 yield batch
 
-        statistics = feature_statistics(images(), self.extractor)
+        statistics = feature_statistics(images(), self.extractor, self.processes)
         metrics = {distance_name(config.extractor, config.samples): frechet_distance(statistics, self.reference)}
         if self.recognizer is not None:
-            metrics["class_accuracy"] = self.recognizer.accuracy(torch.cat(kept), labels)
+            right = self.recognizer.accuracy(torch.cat(kept), labels[mine]) * len(labels[mine])
+            metrics["class_accuracy"] = float(self.processes.sum(torch.tensor(right))) / config.samples
             metrics["class_accuracy_real_held_out"] = self.recognizer.held_out_accuracy
         return metrics
 

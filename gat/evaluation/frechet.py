@@ -18,6 +18,7 @@ from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
 
 from gat.errors import UserError
 from gat.files import replacing
+from gat.processes import ALONE, Processes
 
 
 @dataclass(frozen=True)
@@ -29,25 +30,29 @@ class Statistics:
 
 
 @torch.no_grad()
-def feature_statistics(batches: Iterable[Tensor], extractor: FeatureExtractorBase) -> Statistics:
+def feature_statistics(
+    batches: Iterable[Tensor], extractor: FeatureExtractorBase, processes: Processes = ALONE
+) -> Statistics:
     """Statistics of uint8 images (B, 3, P, P), in one pass and bounded memory; covariance divided by n - 1.
 
+    With several ``processes`` each gives its part of the images (at least one), and all get the statistics of the whole.
     Raises :class:`UserError` for fewer than two images.
     """
     count, total, products = 0, torch.zeros(()), torch.zeros(())
     for batch in batches:
         features = extractor(batch)[0].double()
         if count == 0:
-            anchor = features.mean(dim=0)  # moments about a point near the mean: no cancellation
+            anchor = processes.from_main(features.mean(dim=0))  # moments about a point near the mean: no cancellation
             total, products = torch.zeros_like(anchor), features.new_zeros(len(anchor), len(anchor))
         moved = features - anchor
         total += moved.sum(dim=0)
         products += moved.T @ moved
         count += len(batch)
+    count = int(processes.sum(torch.tensor(count)))
     if count < 2:
         raise UserError(f"{count} images have no covariance: use at least 2 samples")
-    mean = total / count
-    sigma = (products - count * torch.outer(mean, mean)) / (count - 1)
+    mean = processes.sum(total) / count
+    sigma = (processes.sum(products) - count * torch.outer(mean, mean)) / (count - 1)
     return Statistics((anchor + mean).cpu().numpy(), sigma.cpu().numpy())
 
 

@@ -154,9 +154,20 @@ class Generator(nn.Module):
 
         w (B, d), labels (B,). No host synchronisation, no loop over labels.
         """
-        sums = torch.zeros_like(self.mean_w).index_add_(0, labels, w.to(self.mean_w.dtype))
-        counts = torch.zeros_like(self.mean_w[:, :1]).index_add_(
-            0, labels, torch.ones_like(labels, dtype=self.mean_w.dtype)[:, None]
-        )
+        self.move_mean_w(self.class_sums(w, labels))
+
+    @torch.no_grad()
+    def class_sums(self, w: Tensor, labels: Tensor) -> Tensor:
+        """Sum of w (B, d) and number of samples per class of labels (B,): (classes, d + 1), the count last.
+
+        Sums of the parts of a batch add up to the batch's.
+        """
+        counted = torch.cat([w.to(self.mean_w.dtype), torch.ones_like(self.mean_w[:1, :1]).expand(len(w), 1)], dim=1)
+        return self.mean_w.new_zeros(len(self.mean_w), counted.shape[1]).index_add_(0, labels, counted)
+
+    @torch.no_grad()
+    def move_mean_w(self, class_sums: Tensor) -> None:
+        """Move the class means of the classes present in a batch, given its :meth:`class_sums`."""
+        sums, counts = class_sums[:, :-1], class_sums[:, -1:]
         moved = torch.lerp(sums / counts.clamp(min=1), self.mean_w, MEAN_W_DECAY)
         self.mean_w.copy_(torch.where(counts > 0, moved, self.mean_w))

@@ -3,6 +3,7 @@
 Every random draw is an argument. Shapes: K stages, B batch, C channels, H = W latent side, T teacher width.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,9 +12,11 @@ from torch import Tensor
 
 from gat.errors import UserError
 from gat.mng import perturb
-from gat.models.discriminator import Discriminator
+from gat.models.discriminator import DiscriminatorOutput
 from gat.objective.alignment import alignment_loss
 from gat.objective.augment import AugmentParams, augment
+
+DiscriminatorCall = Callable[..., DiscriminatorOutput]
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,11 @@ class PairNoise:
     augment_real: AugmentParams | None = None
     augment_fake: AugmentParams | None = None
 
+    def rows(self, selection: slice) -> "PairNoise":
+        """The draws of some of the samples."""
+        augments = (a.rows(selection) if a else None for a in (self.augment_real, self.augment_fake))
+        return PairNoise(self.real[:, selection], self.fake[:, selection], *augments)
+
 
 @dataclass(frozen=True)
 class PenaltyNoise:
@@ -52,6 +60,10 @@ class PenaltyNoise:
 
     real: Tensor
     fake: Tensor
+
+    def rows(self, selection: slice) -> "PenaltyNoise":
+        """The draws of some of the samples."""
+        return PenaltyNoise(self.real[selection], self.fake[:, selection])
 
 
 @dataclass(frozen=True)
@@ -94,7 +106,7 @@ def _augmented(stages: Tensor, params: AugmentParams | None) -> Tensor:
 
 
 def discriminator_loss(
-    discriminator: Discriminator,
+    discriminator: DiscriminatorCall,
     real: Tensor,
     fake: Tensor,
     labels: Tensor,
@@ -138,7 +150,7 @@ def discriminator_loss(
 
 
 def generator_loss(
-    discriminator: Discriminator,
+    discriminator: DiscriminatorCall,
     real: Tensor,
     fake: Tensor,
     labels: Tensor,

@@ -1,25 +1,30 @@
 """Checkpoints: everything that the next step depends on, in one safetensors file that other code can read.
 
 Keys: ``generator.*``, ``discriminator.*``, ``ema.*`` (state dicts; class means of w are ``mean_w``), and
-``{generator,discriminator}_optimizer.<index>.<moment>``. The metadata holds the step and the run's identity. Data position
-and random draws are functions of seed and step, so there is nothing else to keep.
+``{generator,discriminator}_optimizer.<index>.<moment>``. The metadata holds the step, the run's identity and a checksum. Data
+position and random draws are functions of seed and step, so there is nothing else to keep.
 """
 
-import json
+import hashlib
 import os
 from pathlib import Path
-from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import AdamW
 
 from gat.errors import UserError
+from gat.files import replacing_path
 from gat.training.step import Networks
 
 MODULES = ("generator", "discriminator", "ema")
 OPTIMIZERS = ("generator_optimizer", "discriminator_optimizer")
+
+
+class DamagedCheckpointError(UserError):
+    """A file that is no whole checkpoint of ours."""
 
 
 def state_tensors(networks: Networks) -> dict[str, Tensor]:
@@ -33,38 +38,48 @@ def state_tensors(networks: Networks) -> dict[str, Tensor]:
     return tensors
 
 
+def checksum(tensors: dict[str, Tensor], step: str, identity: str) -> str:
+    """SHA-256 over step, identity, and every tensor's key and bytes in order of the keys."""
+    digest = hashlib.sha256(f"{step} {identity}".encode())
+    for key in sorted(tensors):
+        digest.update(key.encode())
+        digest.update(tensors[key].contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
 def save_checkpoint(file: Path, networks: Networks, step: int, identity: str) -> None:
-    """Write the state after ``step`` steps: to a temporary file, flushed, then renamed."""
+    """Write the state after ``step`` steps: to a temporary file, flushed to disk, then renamed."""
     tensors = {key: value.detach().cpu().contiguous() for key, value in state_tensors(networks).items()}
-    data = save(tensors, metadata={"step": str(step), "identity": identity})
-    write_atomically(file, data)
-
-
-def write_atomically(file: Path, data: bytes) -> None:
-    """The file holds either what it held or all of ``data``, also after a power cut."""
-    partial = file.with_name(file.name + ".partial")
-    with partial.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(file)
-
-
-def write_json(file: Path, value: Any) -> None:
-    """Write ``value`` as indented JSON, whole or not at all."""
-    write_atomically(file, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    metadata = {"step": str(step), "identity": identity, "checksum": checksum(tensors, str(step), identity)}
+    with replacing_path(file) as partial:
+        try:
+            save_file(tensors, partial, metadata)
+        except SafetensorError as error:  # it wraps the system's error
+            raise OSError(None, str(error), str(file)) from error
+        with partial.open("rb+") as stream:
+            os.fsync(stream.fileno())
 
 
 def load_checkpoint(file: Path, networks: Networks, identity: str) -> int:
-    """Restore ``networks`` in place and return the step; :class:`UserError` for a damaged file or one of another run."""
+    """Restore ``networks`` in place and return the step.
+
+    Raises :class:`DamagedCheckpointError` for a file that is cut off, altered or not ours, and :class:`UserError` for a good
+    one of another configuration; ``networks`` are untouched then.
+    """
     try:
         with safe_open(file, framework="pt") as stored:
             metadata = stored.metadata() or {}
             tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{file}: not a whole checkpoint ({error}): delete it") from error
-    if metadata.get("identity") != identity:
-        raise UserError(f"{file}: checkpoint of another configuration: set another paths.run")
+        raise DamagedCheckpointError(f"{file}: not a whole checkpoint ({error})") from error
+    if not {"step", "identity", "checksum"} <= metadata.keys():
+        raise DamagedCheckpointError(f"{file}: no checkpoint of a run (its metadata lack step, identity and checksum)")
+    if metadata["checksum"] != checksum(tensors, metadata["step"], metadata["identity"]):
+        raise DamagedCheckpointError(f"{file}: its content does not match its checksum")
+    if metadata["identity"] != identity:
+        raise UserError(
+            f"{file}: checkpoint of another configuration: set another paths.run, or remove that run's folder"
+        )
     for part in MODULES:
         getattr(networks, part).load_state_dict(_under(tensors, f"{part}."))
     for part in OPTIMIZERS:

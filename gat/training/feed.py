@@ -15,23 +15,24 @@ from gat.training.step import Batch
 
 
 class Feed:
-    """Batches as a function of the step. Without a teacher's name in ``teacher`` there are no tokens.
+    """Batches as a function of the step. Without a ``teacher``, or its name, there are no tokens.
 
     ``teacher_width``: T, 0 without a teacher.
     """
 
-    def __init__(self, data: PreparedSet, order: TrainingOrder, teacher: TeacherConfig, device: torch.device) -> None:
+    def __init__(
+        self, data: PreparedSet, order: TrainingOrder, teacher: TeacherConfig | None, device: torch.device
+    ) -> None:
         self.data, self.order, self.device = data, order, device
-        self.translation = teacher.translation
         self.teacher: Teacher | CachedTokens | None = None
-        if teacher.name is not None:
-            load = cached_tokens(data, teacher, device) if teacher.cache else load_teacher(teacher, device)
-            self.teacher = load
+        if teacher is not None and teacher.name is not None:
+            self.translation = teacher.translation
+            self.teacher = cached_tokens(data, teacher, device) if teacher.cache else load_teacher(teacher, device)
         self.teacher_width = self.teacher.width if self.teacher else 0
 
-    def batch(self, step: int, noise: StepNoise) -> Batch:
-        """The batch of ``step``: latents are fresh posterior samples by ``noise.posterior``."""
-        rows = self.order.rows(step)
+    def batch(self, step: int, noise: StepNoise, selection: slice) -> Batch:
+        """Rows ``selection`` of the batch of ``step``: latents are fresh posterior samples by ``noise``, drawn for them."""
+        rows = self.order.rows(step)[selection]
         moments, labels = self.data.latents(rows)
         real = sample_latents(moments.to(self.device), noise.posterior, self.data.manifest.scale)
         augment = noise.discriminator.augment_real

@@ -21,6 +21,16 @@ class StepNoise:
     penalty: PenaltyNoise
     generator: PairNoise
 
+    def rows(self, selection: slice) -> "StepNoise":
+        """The draws of some of the samples."""
+        return StepNoise(
+            z=self.z[selection],
+            posterior=self.posterior[selection],
+            discriminator=self.discriminator.rows(selection),
+            penalty=self.penalty.rows(selection),
+            generator=self.generator.rows(selection),
+        )
+
 
 def draw_noise(
     seed: int, step: int, batch: int, dims: GeneratorDims, rates: AugmentRates, device: torch.device

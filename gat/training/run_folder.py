@@ -1,7 +1,12 @@
 """A run's folder: where its files lie, what identifies it, and its metrics file."""
 
+import fcntl
 import hashlib
 import json
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,11 +15,15 @@ from omegaconf import OmegaConf
 
 from gat.config import Config
 from gat.errors import UserError
-from gat.training.checkpoint import write_atomically, write_json
+from gat.files import replacing, write_json
+from gat.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint
+from gat.training.step import Networks
 
+CHECKPOINTS_KEPT = 2
 WITHOUT_EFFECT = {
     "paths": None,
-    "training": ("device", "log_steps", "checkpoint_steps"),
+    "tracker": None,
+    "training": ("accumulation", "device", "log_steps", "checkpoint_steps", "keep_steps"),
     "evaluation": ("batch_size", "grid_columns", "grid_classes"),
 }
 
@@ -50,18 +59,44 @@ class RunFolder:
         self.grid_file = self.path / "samples.png"
         self.checkpoints = self.path / "checkpoints"
 
-    def create(self, config: Config) -> None:
-        """Make the folder and write the resolved configuration; :class:`UserError` if it cannot be written."""
-        try:
+    @contextmanager
+    def held(self, config: Config) -> Iterator[None]:
+        """Make the folder, hold its lock, and write the resolved configuration.
+
+        :class:`UserError` if it cannot be written, another process holds it, or it holds a checkpoint of another
+        configuration. The lock goes with the process, however that ends.
+        """
+        with self.told():
             self.checkpoints.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.config_file, OmegaConf.to_yaml(OmegaConf.structured(config)).encode())
+            stream = (self.path / ".lock").open("w")
+        with stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(
+                    f"run folder {self.path}: another process is working on it: let it, or stop it"
+                ) from error
+            with self.told():
+                for partial in self.path.rglob(".*.????????"):  # of a process that was killed in the middle of writing
+                    partial.unlink()
+                with replacing(self.config_file) as file:
+                    file.write(OmegaConf.to_yaml(OmegaConf.structured(config)).encode())
+            yield
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Turn an error of the file system (disk full, no permission) into one line; what was whole before stays whole."""
+        try:
+            yield
         except OSError as error:
+            reason = error.strerror or str(error)
             raise UserError(
-                f"run folder {self.path}: cannot be written ({error.strerror}): set another paths.runs"
+                f"run folder {self.path}: cannot be written ({reason}): make room or mend its permissions and start the same "
+                "command again, or set another paths.runs"
             ) from error
 
-    def finished_record(self) -> dict[str, Any] | None:
-        """The record of this very run if it has finished."""
+    def ended_record(self) -> dict[str, Any] | None:
+        """The record of this very run if it has ended (finished or diverged)."""
         if not self.record_file.exists():
             return None
         record: dict[str, Any] = json.loads(self.record_file.read_text())
@@ -69,25 +104,39 @@ class RunFolder:
 
     def write_record(self, record: dict[str, Any]) -> None:
         """Write ``record.json``."""
-        write_json(self.record_file, record)
+        with self.told():
+            write_json(self.record_file, record)
 
     def checkpoint_file(self, step: int) -> Path:
         """Where the state after ``step`` steps is kept."""
         return self.checkpoints / f"step-{step:08d}.safetensors"
 
-    def latest_checkpoint(self) -> Path | None:
-        """The checkpoint of the highest step."""
-        return max(self.checkpoints.glob("step-*.safetensors"), default=None)
+    def all_checkpoints(self) -> list[Path]:
+        """Checkpoints in order of their steps."""
+        return sorted(self.checkpoints.glob("step-*.safetensors"))
 
-    def keep_latest(self, count: int) -> None:
-        """Delete all but the last ``count`` checkpoints."""
-        for old in sorted(self.checkpoints.glob("step-*.safetensors"))[:-count]:
-            old.unlink()
+    def save(self, networks: Networks, step: int, keep_steps: int | None) -> None:
+        """Write a checkpoint; then delete all but the last two and those at multiples of ``keep_steps``."""
+        with self.told():
+            save_checkpoint(self.checkpoint_file(step), networks, step, self.identity)
+            for old in self.all_checkpoints()[:-CHECKPOINTS_KEPT]:
+                if not keep_steps or int(old.stem.removeprefix("step-")) % keep_steps:
+                    old.unlink()
+
+    def restore(self, networks: Networks) -> int:
+        """Load the last good checkpoint and return its step, 0 if there is none; a warning names damaged ones."""
+        for file in reversed(self.all_checkpoints()):
+            try:
+                return load_checkpoint(file, networks, self.identity)
+            except DamagedCheckpointError as error:
+                warnings.warn(f"{error}: passed over", stacklevel=2)
+        return 0
 
     def append_metrics(self, metrics: dict[str, Any]) -> None:
-        """Add one line to ``metrics.jsonl``."""
-        with self.metrics_file.open("a") as stream:
-            stream.write(json.dumps(metrics) + "\n")
+        """Add one line to ``metrics.jsonl``; numbers that are not finite become null."""
+        line = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in metrics.items()}
+        with self.told(), self.metrics_file.open("a") as stream:
+            stream.write(json.dumps(line) + "\n")
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """All lines of ``metrics.jsonl``; a last line cut short by a crash is left out."""
@@ -99,4 +148,5 @@ class RunFolder:
     def cut_metrics(self, step: int) -> None:
         """Drop lines after ``step``: a resumed run writes them again."""
         kept = [json.dumps(line) + "\n" for line in self.read_metrics() if line["step"] <= step]
-        write_atomically(self.metrics_file, "".join(kept).encode())
+        with self.told(), replacing(self.metrics_file) as stream:
+            stream.write("".join(kept).encode())

@@ -15,6 +15,7 @@ from gat.models.sizes import discriminator_dims, find_size, generator_dims
 from gat.objective.adversarial import Objective
 from gat.objective.alignment import TRANSLATIONS
 from gat.objective.augment import AugmentRates
+from gat.processes import ALONE, Processes
 from gat.rng import seeded_init
 from gat.training.optimizer import make_optimizer
 from gat.training.step import Networks, StepSettings
@@ -31,10 +32,12 @@ def check(config: Config) -> None:
         find_size(model.family, size)
     positive = {
         "training.batch_size": config.training.batch_size,
+        "training.accumulation": config.training.accumulation,
         "training.total_steps": config.training.total_steps,
         "training.log_steps": config.training.log_steps,
         "training.eval_steps": config.training.eval_steps,
         "training.checkpoint_steps": config.training.checkpoint_steps,
+        "training.divergence.patience_steps": config.training.divergence.patience_steps,
         "evaluation.samples": config.evaluation.samples,
         "evaluation.batch_size": config.evaluation.batch_size,
         "data.resolution_px": config.data.resolution_px,
@@ -91,7 +94,12 @@ def network_dims(config: Config, data: PreparedSet, teacher_width: int) -> tuple
     )
 
 
-def make_networks(config: Config, dims: tuple[GeneratorDims, DiscriminatorDims], device: torch.device) -> Networks:
+def make_networks(
+    config: Config,
+    dims: tuple[GeneratorDims, DiscriminatorDims],
+    device: torch.device,
+    processes: Processes = ALONE,
+) -> Networks:
     """Both networks (initial weights a function of training.seed), the average, and the optimizers."""
     with seeded_init(config.training.seed):
         generator, discriminator = Generator(dims[0]).to(device), Discriminator(dims[1]).to(device)
@@ -102,14 +110,18 @@ def make_networks(config: Config, dims: tuple[GeneratorDims, DiscriminatorDims],
         ema=copy.deepcopy(generator).requires_grad_(False).eval(),
         generator_optimizer=make_optimizer(generator.parameters(), config.optim, lr_width or dims[0].width),
         discriminator_optimizer=make_optimizer(discriminator.parameters(), config.optim, lr_width or dims[1].width),
+        generator_calls=processes.parallel(generator),
+        discriminator_calls=processes.parallel(discriminator),
     )
 
 
-def step_settings(config: Config, has_teacher: bool) -> StepSettings:
+def step_settings(config: Config, has_teacher: bool, processes: Processes = ALONE) -> StepSettings:
     """Constants of the training step."""
     return StepSettings(
         objective=make_objective(config.objective, has_teacher),
         clip_norm=config.optim.clip_norm,
         ema_decay=config.optim.ema_decay,
         bf16=config.training.precision == "bf16",
+        accumulation=config.training.accumulation,
+        all_reduce=processes.sum,
     )

@@ -1,13 +1,17 @@
 """One training iteration: a discriminator step, then a generator step, on the same real batch and the same z.
 
-The generator does not change between the two, so its images are computed once (the release computes them twice).
+The generator does not change between the two, so its images are computed once (the release computes them twice), unless the
+batch is worked through in parts: then they are computed again rather than all their graphs kept.
 Shapes: K stages, B batch, C channels, H latent side.
 """
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import AdamW
 
 from gat.models import Discriminator, Generator
@@ -23,85 +27,152 @@ from gat.training.optimizer import update_ema
 
 @dataclass
 class Networks:
-    """What a step changes: both networks, the averaged generator, both optimizers."""
+    """What a step changes: both networks, the averaged generator, both optimizers.
+
+    ``generator_calls`` and ``discriminator_calls`` are what forward passes go through in training: the networks themselves,
+    or their DistributedDataParallel.
+    """
 
     generator: Generator
     discriminator: Discriminator
     ema: Generator
     generator_optimizer: AdamW
     discriminator_optimizer: AdamW
+    generator_calls: nn.Module
+    discriminator_calls: nn.Module
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Real latents (B, C, H, H), labels (B,), and the teacher's tokens of the real images (None: no alignment)."""
+    """Real latents (B, C, H, W), labels (B,), and the teacher's tokens of the real images (None: no alignment)."""
 
     real: Tensor
     labels: Tensor
     teacher: TeacherTokens | None
 
+    def rows(self, selection: slice) -> "Batch":
+        """Some of the samples."""
+        teacher = self.teacher and TeacherTokens(self.teacher.cls[selection], self.teacher.patches[selection])
+        return Batch(self.real[selection], self.labels[selection], teacher)
+
 
 @dataclass(frozen=True)
 class StepSettings:
-    """Constants of the step. ``bf16``: run the networks under autocast."""
+    """Constants of the step. ``bf16``: run the networks under autocast.
+
+    ``accumulation``: parts in which the batch is worked through. ``all_reduce``: sums a tensor over the processes.
+    """
 
     objective: Objective
     clip_norm: float
     ema_decay: float
     bf16: bool
+    accumulation: int
+    all_reduce: Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of the parts of a batch, with its draws; ``fake`` stages (K, B, C, H, W) with their graph, if they are kept."""
+
+    batch: Batch
+    noise: StepNoise
+    fake: Tensor | None
 
 
 def training_step(networks: Networks, batch: Batch, noise: StepNoise, settings: StepSettings) -> dict[str, Tensor]:
-    """Advance ``networks`` by one iteration; returns scalar metrics still on the device (nothing waits for it)."""
-    device = batch.real.device.type
-    with torch.autocast(device, torch.bfloat16, enabled=settings.bf16):
-        w = networks.generator.style(noise.z, batch.labels)
-        fake = networks.generator.synthesize(w)
-        metrics = discriminator_step(networks, batch, fake, noise, settings)
-        metrics |= generator_step(networks, batch, fake, noise, settings)
-    networks.generator.update_mean_w(w.detach(), batch.labels)
+    """Advance ``networks`` by one iteration; returns scalar metrics still on the device (nothing waits for it).
+
+    With several processes ``batch`` and ``noise`` are this process's; gradients and class means are those of all.
+    """
+    with torch.autocast(batch.real.device.type, torch.bfloat16, enabled=settings.bf16):
+        parts = split(networks, batch, noise, settings.accumulation)
+        metrics = discriminator_step(networks, parts, settings) | generator_step(networks, parts, settings)
     update_ema(networks.ema, networks.generator, settings.ema_decay)
     return metrics
 
 
-def discriminator_step(
-    networks: Networks, batch: Batch, fake: Tensor, noise: StepNoise, settings: StepSettings
-) -> dict[str, Tensor]:
-    """Update D on real latents and fake stages (K, B, C, H, W)."""
-    loss = discriminator_loss(
-        networks.discriminator,
-        batch.real,
-        fake,
-        batch.labels,
-        noise.discriminator,
-        noise.penalty,
-        settings.objective,
-        batch.teacher,
-    )
-    norm = _descend(loss.total, networks.discriminator, networks.discriminator_optimizer, settings.clip_norm)
-    terms = {"d_adversarial": loss.adversarial, "ar1": loss.ar1, "ar2": loss.ar2}
-    if loss.alignment is not None:
-        terms["alignment"] = loss.alignment
-    means = {name: term.detach().mean() for name, term in terms.items()}
-    gap = (loss.real_logits - loss.fake_logits).detach().mean()
-    return means | {"d_loss": loss.total.detach().mean(), "logit_gap": gap, "d_grad_norm": norm}
+def split(networks: Networks, batch: Batch, noise: StepNoise, count: int) -> list[Part]:
+    """``count`` equal parts of a batch. The fakes of a whole batch are computed here, once for both steps."""
+    if count == 1:
+        return [Part(batch, noise, networks.generator_calls(noise.z, batch.labels))]
+    size = len(batch.labels) // count
+    slices = [slice(start, start + size) for start in range(0, len(batch.labels), size)]
+    return [Part(batch.rows(rows), noise.rows(rows), None) for rows in slices]
 
 
-def generator_step(
-    networks: Networks, batch: Batch, fake: Tensor, noise: StepNoise, settings: StepSettings
-) -> dict[str, Tensor]:
-    """Update G through fake stages (K, B, C, H, W), which carry its graph. D's weights take no gradient."""
+def discriminator_step(networks: Networks, parts: list[Part], settings: StepSettings) -> dict[str, Tensor]:
+    """Update D on the real latents and fakes of all parts."""
+    sums: list[dict[str, Tensor]] = []
+    for i, part in enumerate(parts):
+        batch, noise = part.batch, part.noise
+        with _gradients_stay_here(networks.discriminator_calls, unless=i == len(parts) - 1):
+            with torch.no_grad():
+                fake = networks.generator(noise.z, batch.labels) if part.fake is None else part.fake.detach()
+            loss = discriminator_loss(
+                networks.discriminator_calls,
+                batch.real,
+                fake,
+                batch.labels,
+                noise.discriminator,
+                noise.penalty,
+                settings.objective,
+                batch.teacher,
+            )
+            (loss.total.mean() / len(parts)).backward()
+        terms = {"d_loss": loss.total, "d_adversarial": loss.adversarial, "ar1": loss.ar1, "ar2": loss.ar2}
+        terms |= {"alignment": loss.alignment} if loss.alignment is not None else {}
+        terms["logit_gap"] = loss.real_logits - loss.fake_logits
+        logits = torch.cat([loss.real_logits, loss.fake_logits]).detach()
+        means = {name: term.detach().mean() for name, term in terms.items()} | {
+            "logit_rms": logits.square().mean().sqrt()
+        }
+        sums.append(means | stage_statistics(fake))
+    norm = _descend(networks.discriminator, networks.discriminator_optimizer, settings.clip_norm)
+    return _mean(sums) | {"d_grad_norm": norm}
+
+
+def generator_step(networks: Networks, parts: list[Part], settings: StepSettings) -> dict[str, Tensor]:
+    """Update G and its class means of w through the fakes of all parts. D's weights take no gradient."""
     networks.discriminator.requires_grad_(False)
-    loss = generator_loss(networks.discriminator, batch.real, fake, batch.labels, noise.generator, settings.objective)
-    norm = _descend(loss.total, networks.generator, networks.generator_optimizer, settings.clip_norm)
+    losses: list[dict[str, Tensor]] = []
+    class_sums = networks.generator.mean_w.new_zeros(())
+    for i, part in enumerate(parts):
+        batch, noise = part.batch, part.noise
+        with _gradients_stay_here(networks.generator_calls, unless=i == len(parts) - 1):
+            fake = networks.generator_calls(noise.z, batch.labels) if part.fake is None else part.fake
+            loss = generator_loss(
+                networks.discriminator, batch.real, fake, batch.labels, noise.generator, settings.objective
+            )
+            (loss.total.mean() / len(parts)).backward()
+        losses.append({"g_loss": loss.total.detach().mean()})
+        with torch.no_grad():
+            w = networks.generator.style(noise.z, batch.labels)
+        class_sums = class_sums + networks.generator.class_sums(w, batch.labels)
     networks.discriminator.requires_grad_(True)
-    return {"g_loss": loss.total.detach().mean(), "g_grad_norm": norm}
+    networks.generator.move_mean_w(settings.all_reduce(class_sums))
+    norm = _descend(networks.generator, networks.generator_optimizer, settings.clip_norm)
+    return _mean(losses) | {"g_grad_norm": norm}
 
 
-def _descend(loss: Tensor, model: nn.Module, optimizer: AdamW, clip_norm: float) -> Tensor:
-    """Backward of the mean loss, clip, step. Returns the gradient norm before clipping."""
-    loss.float().mean().backward()
+def stage_statistics(fake: Tensor) -> dict[str, Tensor]:
+    """Root mean square of each stage image of fake stages (K, B, C, H, W) by name, and of the sample, the last one."""
+    rms = fake.detach().square().mean(dim=(1, 2, 3, 4)).sqrt()
+    return {f"stage{k + 1}_rms": value for k, value in enumerate(rms)} | {"sample_rms": rms[-1]}
+
+
+def _gradients_stay_here(model: nn.Module, *, unless: bool) -> AbstractContextManager[None]:
+    """Within, backward passes do not exchange gradients with other processes, ``unless`` this is the last part."""
+    return nullcontext() if unless or not isinstance(model, DistributedDataParallel) else model.no_sync()
+
+
+def _descend(model: nn.Module, optimizer: AdamW, clip_norm: float) -> Tensor:
+    """Clip the gradients and step. Returns their norm before clipping."""
     norm = nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
     optimizer.step()
     optimizer.zero_grad()
     return norm.detach()
+
+
+def _mean(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}

@@ -1,0 +1,83 @@
+"""A run from its configuration to its record."""
+
+import time
+from contextlib import ExitStack
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from gat.config import Config
+from gat.models.flops import discriminator_flops, generator_flops
+from gat.platform import choose_device, git_state, hardware, keep_freed_memory, versions
+from gat.processes import Processes, joined
+from gat.training.divergence import Divergence
+from gat.training.run_folder import RunFolder
+from gat.training.setup import check
+from gat.training.trainer import Trainer
+
+
+def run(config: Config) -> dict[str, Any] | None:
+    """Carry out the run of ``config``, or go on with it; an ended run is not repeated. Returns its record.
+
+    With several processes each calls this; only the main one gets the record, the others None. Raises
+    :class:`gat.errors.UserError` for a mistake of the user's, :class:`gat.errors.Interrupted` after a signal (the state is
+    saved), :class:`gat.errors.LostProcessError` when another process of the run has died.
+    """
+    check(config)
+    with joined(config.training.device) as processes:
+        device = choose_device(config.training.device, processes.local_rank)
+        keep_freed_memory()
+        folder = RunFolder(config)
+        record = folder.ended_record()
+        processes.wait()  # all have looked before the main process goes on to write
+        if record is not None:
+            return record if processes.is_main else None
+        trainer = Trainer(config, folder, device, processes)
+        with ExitStack() as stack:
+            if processes.is_main:
+                stack.enter_context(folder.held(config))
+            began = time.perf_counter()
+            divergence = trainer.train()
+            seconds = time.perf_counter() - began
+            trainer.tracker.close()
+            return write_record(trainer, divergence, seconds, processes) if processes.is_main else None
+
+
+def write_record(
+    trainer: Trainer, divergence: Divergence | None, seconds: float, processes: Processes
+) -> dict[str, Any]:
+    """Write and return ``record.json``. ``seconds``: of training and evaluation since the last start."""
+    folder, config = trainer.folder, trainer.config
+    checkpoints = folder.all_checkpoints()
+    record = {
+        "status": "finished" if divergence is None else "diverged",
+        "diverged": None if divergence is None else asdict(divergence),
+        "identity": folder.identity,
+        "run_folder": str(folder.path),
+        "ended_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds_since_start": round(seconds, 1),
+        "config": asdict(config),
+        "seed": config.training.seed,
+        "git": git_state(),
+        "hardware": hardware() | {"device": str(trainer.device), "processes": processes.count},
+        "versions": versions(),
+        "model": model_facts(trainer),
+        "final_metrics": folder.read_metrics()[-1],
+        "checkpoint": str(checkpoints[-1]) if checkpoints else None,
+    }
+    folder.write_record(record)
+    return record
+
+
+def model_facts(trainer: Trainer) -> dict[str, Any]:
+    """Dimensions, parameters and forward GFLOPs per sample of both networks."""
+    generator, discriminator = trainer.dims
+    networks = trainer.networks
+    return {
+        "generator": asdict(generator),
+        "discriminator": asdict(discriminator),
+        "generator_parameters": sum(p.numel() for p in networks.generator.parameters()),
+        "discriminator_parameters": sum(p.numel() for p in networks.discriminator.parameters()),
+        "generator_gflops": generator_flops(generator) / 1e9,
+        "discriminator_gflops": discriminator_flops(discriminator) / 1e9,
+    }

@@ -1,0 +1,84 @@
+"""Optional trackers beside ``metrics.jsonl``: TensorBoard and Weights & Biases."""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+from gat.config import TrackerConfig
+from gat.errors import UserError, require_choice
+
+KINDS = ("none", "tensorboard", "wandb")
+
+
+class Tracker(Protocol):
+    """Receives what ``metrics.jsonl`` receives."""
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        """One line of metrics."""
+        ...
+
+    def close(self) -> None:
+        """Flush and end."""
+        ...
+
+
+class NoTracker:
+    """Keeps nothing."""
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+class TensorBoardTracker:
+    """Event files under ``tensorboard/`` in the run's folder; steps written again after a resume replace the earlier ones."""
+
+    def __init__(self, folder: Path, first_step: int) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise UserError("tracker=tensorboard needs the package tensorboard: pip install tensorboard") from error
+        self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        """Scalars by name."""
+        for name, value in metrics.items():
+            self.writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flush and end."""
+        self.writer.close()
+
+
+class WandbTracker:
+    """A run of Weights & Biases under the run's identity, continued where the run continues."""
+
+    def __init__(self, folder: Path, identity: str, project: str, settings: dict[str, Any]) -> None:
+        try:
+            import wandb
+        except ImportError as error:
+            raise UserError("tracker=wandb needs the package wandb: pip install wandb") from error
+        self.run = wandb.init(
+            project=project, id=identity, name=folder.name, dir=str(folder), config=settings, resume="allow"
+        )
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        """Metrics by name at ``step``."""
+        self.run.log(metrics, step=step)
+
+    def close(self) -> None:
+        """Flush and end."""
+        self.run.finish()
+
+
+def open_tracker(
+    config: TrackerConfig, folder: Path, identity: str, first_step: int, settings: dict[str, Any]
+) -> Tracker:
+    """The tracker of ``config``; :class:`UserError` for an unknown one or a package that is not installed."""
+    require_choice("tracker.kind", config.kind, KINDS)
+    if config.kind == "tensorboard":
+        return TensorBoardTracker(folder, first_step)
+    if config.kind == "wandb":
+        return WandbTracker(folder, identity, config.project, settings)
+    return NoTracker()

@@ -1,0 +1,133 @@
+"""Two real processes over gloo: the same trajectory as one, one record, and what happens when one dies."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from experiments.run import EXIT_LOST_PROCESS
+from gat.errors import UserError
+from gat.processes import Processes, launched_by
+from gat.training import run as run_module
+from tests.conftest import compose_config
+from tests.small_run import SMALL, metrics_of, write_images
+
+SCRIPT = Path(__file__).parent.parent / "experiments" / "run.py"
+STEPS = 12
+
+
+def overrides_in(folder: Path, name: str) -> list[str]:
+    """A run that accumulates, aligns, evaluates with a classifier-free protocol, and logs every step."""
+    lengths = (f"training.total_steps={STEPS}", "training.eval_steps=6", "training.checkpoint_steps=1")
+    paths = (f"data.root={folder / 'images'}", f"paths.prepared={folder / 'prepared'}", f"paths.run={folder / name}")
+    return [*SMALL, *lengths, *paths]
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with images and the run of one process, ``one``."""
+    folder = tmp_path_factory.mktemp("processes")
+    (folder / "images").mkdir()
+    write_images(folder / "images")
+    assert run_module.run(compose_config(*overrides_in(folder, "one"))) is not None
+    return folder
+
+
+def start(overrides: list[str], folder: Path) -> list["subprocess.Popen[str]"]:
+    """Two processes with torchrun's environment."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = []
+    for rank in range(2):
+        places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_PORT": port}
+        environment = os.environ | {key: str(value) for key, value in places.items()}
+        environment |= {"MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, str(SCRIPT), *overrides]
+        processes.append(
+            subprocess.Popen(
+                command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
+        )
+    return processes
+
+
+def assert_same_trajectory(expected: Path, ours: Path, *, tolerance: float) -> None:
+    lines, expected_lines = metrics_of(ours), metrics_of(expected)
+    assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
+    for line, wanted in zip(lines, expected_lines, strict=True):
+        assert line.keys() == wanted.keys()
+        for name in ("d_loss", "g_loss", "alignment", "sample_rms"):
+            assert line[name] == pytest.approx(wanted[name], rel=tolerance, abs=tolerance), (line["step"], name)
+    name = f"checkpoints/step-{STEPS:08d}.safetensors"
+    weights, wanted_weights = load_file(ours / name), load_file(expected / name)
+    for network in ("generator", "discriminator", "ema"):
+        keys = [key for key in weights if key.startswith(f"{network}.") and "mean_w" not in key]
+        a, b = (torch.cat([w[key].flatten() for key in keys]) for w in (weights, wanted_weights))
+        assert float((a - b).norm() / b.norm()) < tolerance
+    means = "generator.mean_w"  # of all processes' samples, not of rank 0's
+    assert torch.allclose(weights[means], wanted_weights[means], rtol=tolerance, atol=tolerance * 1e-2)
+
+
+@pytest.mark.slow
+def test_two_processes_follow_the_trajectory_of_one(one: Path) -> None:
+    processes = start(overrides_in(one, "two"), one)
+    outputs = [process.communicate(timeout=240) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert "finished after 12 steps" in outputs[0][0]
+    assert "finished" not in outputs[1][0]  # only the main process speaks
+    assert_same_trajectory(one / "one", one / "two", tolerance=2e-3)
+    distances = [metrics_of(one / name)[-1]["FD-EfficientNetLite0-8"] for name in ("one", "two")]
+    assert distances[1] == pytest.approx(distances[0], rel=2e-2)
+
+
+@pytest.mark.slow
+def test_death_of_one_ends_the_other_and_one_process_goes_on(one: Path) -> None:
+    processes = start(overrides_in(one, "mourned"), one)
+    metrics = one / "mourned/metrics.jsonl"
+    deadline = time.monotonic() + 240
+    while not (metrics.exists() and metrics.read_text().count("\n") >= 3):
+        assert time.monotonic() < deadline
+        assert processes[0].poll() is None, processes[0].communicate()
+        time.sleep(0.005)
+    processes[1].kill()
+    killed = time.monotonic()
+    _, errors = processes[0].communicate(timeout=60)
+    assert time.monotonic() - killed < 60
+    processes[1].communicate()
+    assert processes[0].returncode == EXIT_LOST_PROCESS
+    told = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert len(told) == 1
+    assert "another process of this run ended" in told[0]
+    assert "Traceback" not in errors
+    assert run_module.run(compose_config(*overrides_in(one, "mourned"))) is not None  # now one process
+    assert_same_trajectory(one / "one", one / "mourned", tolerance=2e-3)
+
+
+def test_rows_are_disjoint_and_cover_the_batch() -> None:
+    parts = [Processes(rank=rank, count=4).rows(12) for rank in range(4)]
+    assert [i for part in parts for i in range(12)[part]] == list(range(12))
+    with pytest.raises(UserError, match="training.batch_size=10 is not divisible by 4 processes"):
+        Processes(rank=0, count=4).rows(10)
+
+
+def test_launchers(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR"):
+        monkeypatch.delenv(name, raising=False)
+    assert launched_by() is None
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}.items():
+        monkeypatch.setenv(name, value)
+    assert launched_by() == "torchrun"
+    slurm = {"SLURM_JOB_ID": "1", "SLURM_NTASKS": "2", "SUBMITIT_EXECUTOR": "slurm", "SLURM_JOB_NUM_NODES": "1"}
+    for name, value in slurm.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="torchrun inside a submitit job"):
+        launched_by()
+    monkeypatch.delenv("WORLD_SIZE")
+    assert launched_by() == "submitit"
