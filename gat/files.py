@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from gat.errors import UserError
+
 
 @contextmanager
 def replacing_path(file: Path) -> Iterator[Path]:
@@ -27,6 +29,21 @@ def replacing(file: Path) -> Iterator[BinaryIO]:
         yield stream
         stream.flush()
         os.fsync(stream.fileno())
+
+
+@contextmanager
+def told(place: str, remedy: str) -> Iterator[None]:
+    """Turn an error of the file system at ``place`` (disk full, no permission) into one line for the user.
+
+    What was whole before stays whole, as long as files are written by :func:`replacing`.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(
+            f"{place}: cannot be written ({reason}): make room or mend its permissions; then {remedy}"
+        ) from error
 
 
 def write_json(file: Path, value: Any) -> None:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import submitit
 import torch
 from safetensors.torch import load_file
 
@@ -108,6 +109,22 @@ def test_death_of_one_ends_the_other_and_one_process_goes_on(one: Path) -> None:
     assert "Traceback" not in errors
     assert run_module.run(compose_config(*overrides_in(one, "mourned"))) is not None  # now one process
     assert_same_trajectory(one / "one", one / "mourned", tolerance=2e-3)
+
+
+@pytest.mark.slow
+def test_submitit_starts_the_processes(one: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    executor = submitit.LocalExecutor(tmp_path)
+    executor.update_parameters(tasks_per_node=2, timeout_min=4)
+    config = compose_config(*overrides_in(one, "submitted"))
+    main, other = executor.submit(run_module.run, config).results()
+    assert main is not None
+    assert other is None
+    assert main["status"] == "finished"
+    assert main["hardware"]["processes"] == 2
+    assert_same_trajectory(one / "one", one / "submitted", tolerance=2e-3)
 
 
 def test_rows_are_disjoint_and_cover_the_batch() -> None:

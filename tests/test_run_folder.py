@@ -74,7 +74,10 @@ def test_unwritable_folder_is_told(default_config: Config, tmp_path: Path) -> No
     (tmp_path / "file").write_text("in the way")
     folder = folder_in(default_config, tmp_path / "file" / "run")
     with (
-        pytest.raises(UserError, match=r"cannot be written \(Not a directory\): make room or mend"),
+        pytest.raises(
+            UserError,
+            match=r"cannot be written \(Not a directory\): make room or mend its permissions; then start the same",
+        ),
         folder.held(default_config),
     ):
         pass

@@ -128,6 +128,14 @@ def test_a_finished_run_is_not_repeated(small: Compose, monkeypatch: pytest.Monk
     assert run(small("training.log_steps=2")) == record
 
 
+def test_unwritable_place_for_prepared_data(small: Compose, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        UserError, match=r"prepared data in .*/file/x: cannot be written \(Not a directory\): make room"
+    ):
+        run(small(f"paths.prepared={tmp_path / 'file' / 'x'}"))
+
+
 @pytest.mark.parametrize(
     "overrides",
     [

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gat.config import Config
+from gat.files import told
 from gat.models.flops import discriminator_flops, generator_flops
 from gat.platform import choose_device, git_state, hardware, keep_freed_memory, versions
 from gat.processes import Processes, joined
@@ -32,7 +33,10 @@ def run(config: Config) -> dict[str, Any] | None:
         processes.wait()  # all have looked before the main process goes on to write
         if record is not None:
             return record if processes.is_main else None
-        trainer = Trainer(config, folder, device, processes)
+        with told(
+            f"prepared data in {config.paths.prepared}", "start the same command again, or set another paths.prepared"
+        ):
+            trainer = Trainer(config, folder, device, processes)
         with ExitStack() as stack:
             if processes.is_main:
                 stack.enter_context(folder.held(config))

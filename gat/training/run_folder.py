@@ -6,7 +6,7 @@ import json
 import math
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from gat.config import Config
 from gat.errors import UserError
-from gat.files import replacing, write_json
+from gat.files import replacing, told, write_json
 from gat.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint
 from gat.training.step import Networks
 
@@ -83,17 +83,9 @@ class RunFolder:
                     file.write(OmegaConf.to_yaml(OmegaConf.structured(config)).encode())
             yield
 
-    @contextmanager
-    def told(self) -> Iterator[None]:
-        """Turn an error of the file system (disk full, no permission) into one line; what was whole before stays whole."""
-        try:
-            yield
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise UserError(
-                f"run folder {self.path}: cannot be written ({reason}): make room or mend its permissions and start the same "
-                "command again, or set another paths.runs"
-            ) from error
+    def told(self) -> AbstractContextManager[None]:
+        """Within, an error of the file system is one line (:func:`gat.files.told`)."""
+        return told(f"run folder {self.path}", "start the same command again, or set another paths.runs")
 
     def ended_record(self) -> dict[str, Any] | None:
         """The record of this very run if it has ended (finished or diverged)."""
