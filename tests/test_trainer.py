@@ -17,21 +17,8 @@ from gat.training import run as run_module
 from gat.training import trainer
 from gat.training.step import training_step
 from tests.conftest import compose_config
+from tests.small_run import SMALL, write_images
 
-SMALL = (
-    "data=image_folder",
-    "model.patch=4",
-    "autoencoder.train_images=64",
-    "autoencoder.channels=[8,8,8]",
-    "training.batch_size=4",
-    "training.total_steps=4",
-    "training.eval_steps=4",
-    "training.log_steps=1",
-    "training.checkpoint_steps=2",
-    "evaluation.samples=8",
-    "evaluation.classifier=false",
-    "evaluation.grid_columns=3",
-)
 Compose = Callable[..., Config]
 
 
@@ -46,11 +33,7 @@ def run(config: Config) -> dict[str, Any]:
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two classes of eight random images."""
     root = tmp_path_factory.mktemp("images")
-    generator = np.random.default_rng(0)
-    for name in ("apples", "pears"):
-        (root / name).mkdir()
-        for i in range(8):
-            Image.fromarray(generator.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(root / name / f"{i}.png")
+    write_images(root)
     return root
 
 
@@ -63,7 +46,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small(images: Path, prepared: Path, tmp_path: Path) -> Compose:
     def compose(*overrides: str, run_folder: str = "run") -> Config:
         paths = (f"data.root={images}", f"paths.prepared={prepared}", f"paths.run={tmp_path / run_folder}")
-        return compose_config(*SMALL, *paths, *overrides)
+        return compose_config(*SMALL, "training.eval_steps=4", *paths, *overrides)
 
     return compose
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from gat.models.dims import NetworkDims
 from gat.models.layers import (
     EMBEDDING_STD,
     NORM_EPS,
@@ -23,30 +24,17 @@ from gat.models.positions import axial_rope, sincos_2d
 LAYER_SCALE_INIT = 0.1
 
 
-@dataclass(frozen=True)
-class DiscriminatorDims:
-    """Every dimension of a discriminator; ``latent_side`` in latent cells.
+@dataclass(frozen=True, kw_only=True)
+class DiscriminatorDims(NetworkDims):
+    """Every dimension of a discriminator.
 
     ``logit_width``: width of the projection logit; ``projector_width``: hidden width of the alignment projector;
     ``teacher_width``: T, the width of the teacher's tokens; 0: no alignment projector.
     """
 
-    width: int
-    depth: int
-    heads: int
-    patch: int
-    num_classes: int
-    latent_side: int
     logit_width: int
     projector_width: int
     teacher_width: int
-    channels: int = 4
-    num_stages: int = 4
-
-    @property
-    def tokens(self) -> int:
-        """N, the number of patch tokens (without [cls])."""
-        return (self.latent_side // self.patch) ** 2
 
 
 @dataclass(frozen=True)

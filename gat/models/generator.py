@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from gat.models.dims import NetworkDims
 from gat.models.layers import (
     Attention,
     SwiGLU,
@@ -27,23 +28,9 @@ MEAN_W_DECAY = 0.995
 SECOND_MOMENT_EPS = 1e-8
 
 
-@dataclass(frozen=True)
-class GeneratorDims:
-    """Every dimension of a generator; ``latent_side`` in latent cells."""
-
-    width: int
-    depth: int
-    heads: int
-    patch: int
-    num_classes: int
-    latent_side: int
-    channels: int = 4
-    num_stages: int = 4
-
-    @property
-    def tokens(self) -> int:
-        """N, the number of tokens."""
-        return (self.latent_side // self.patch) ** 2
+@dataclass(frozen=True, kw_only=True)
+class GeneratorDims(NetworkDims):
+    """Every dimension of a generator."""
 
 
 def second_moment_norm(x: Tensor) -> Tensor:
