@@ -16,7 +16,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || { command -v uv >/dev/null && uv venv -q --python $(PYTHON) $(VENV); } || $(PYTHON) -m venv $(VENV) || \
 	  { echo "error: $(PYTHON) cannot make a virtual environment: install python3-venv, or uv" >&2; exit 2; }
 	@test -x "$(UV)" || $(BIN)/python -m pip install -q --disable-pip-version-check uv
-	$(UV) pip sync -q --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock $(if $(filter $(BIN)/uv,$(UV)),,)
+	$(UV) pip sync -q --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock
 	$(UV) pip install -q --python $(BIN)/python --no-deps -e .
 	@touch $@
 
