@@ -1,5 +1,7 @@
 """Mistakes in the configuration are told before any work; the parts follow the configuration."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -32,8 +34,12 @@ def test_mistakes(override: str, message: str) -> None:
         check(compose_config(override))
 
 
-def test_default_passes() -> None:
-    check(compose_config())
+def test_default_passes_and_one_wrong_field_among_it_does_not() -> None:
+    config = compose_config()
+    check(config)
+    wrong = dataclasses.replace(config.training, accumulation=0)
+    with pytest.raises(UserError, match="training.accumulation=0 must be positive"):
+        check(dataclasses.replace(config, training=wrong))
 
 
 def dims(*overrides: str) -> GeneratorDims:
