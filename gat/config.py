@@ -104,19 +104,31 @@ class ObjectiveConfig:
     """gamma; aR1 and aR2 are each weighed by gamma / 2."""
     penalty_sigma: float
     """Step of the finite difference in the penalties, in units of the latents."""
+    penalty_fraction: float
+    """Share of the batch that the penalties are taken on, 1/k: every k-th sample."""
+    logit_centering_weight: float
+    """Weight of (D(real) + D(fake))^2 in D's loss (Adversarial Flow Models); 0: off."""
     alignment_weight: float
     """Weight of REPA on D; 0: off."""
+    generator_alignment_weight: float
+    """Weight of REPA on G, against the teacher's patch tokens of its own decoded samples; 0: off."""
+    generator_alignment_block: int | None
+    """Block of G, from 0, after which its tokens are aligned; null: the last."""
+    consistency_weight: float
+    """Weight in G's loss of the squared distance of its early stages from its sample (CAT); 0: off."""
     augment: AugmentConfig
 
 
 @dataclass
 class OptimConfig:
-    """AdamW under the width-aware rule: lr = lr_base * lr_reference_width / width."""
+    """AdamW under the width-aware rule: lr = lr_multiple * lr_base * lr_reference_width / width."""
 
     lr_base: float
     """Learning rate at the reference width."""
     lr_reference_width: int
     """Width at which ``lr_base`` holds."""
+    lr_multiple: float
+    """Factor on the rule's rate, for grids of rates and other batch sizes (square-root rule)."""
     lr_width_of: str | None
     """Use this size's width for both networks' rates; null: each its own."""
     beta1: float
@@ -172,7 +184,7 @@ class EvaluationConfig:
     """Samples and their Fréchet distance."""
 
     samples: int
-    """Generated images per evaluation."""
+    """Generated images per evaluation; 0: no evaluations."""
     extractor: str
     """torch-fidelity's name of the features: ``efficientnet-lite0`` (offline), ``inception-v3-compat``, ..."""
     extractor_weights: str | None
@@ -185,6 +197,8 @@ class EvaluationConfig:
     """``uniform`` (drawn) or ``balanced``."""
     classifier: bool
     """Also report how often a classifier trained on the real images gives the class asked for (small data only)."""
+    reconstruction: bool
+    """Also report the Fréchet distance of the autoencoder's own reconstructions: the floor of any generator under it."""
     batch_size: int
     grid_columns: int
     """Samples per class in the grid."""

@@ -19,4 +19,11 @@ class LostProcessError(RuntimeError):
 
 
 class Interrupted(Exception):  # noqa: N818
-    """The run was asked to stop (SIGTERM, SIGUSR2), has saved its state, and goes on when started again."""
+    """The run was asked to stop (SIGTERM, SIGUSR2), has saved its state, and goes on when started again.
+
+    ``signals``: those that this process received; with several processes another one may have received it.
+    """
+
+    def __init__(self, message: str, signals: frozenset[int] = frozenset()) -> None:
+        super().__init__(message)
+        self.signals = signals

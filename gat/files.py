@@ -1,7 +1,9 @@
 """Files that appear under their name only when they are whole, also after a power cut."""
 
+import fcntl
 import json
 import os
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,6 +46,22 @@ def told(place: str, remedy: str) -> Iterator[None]:
         raise UserError(
             f"{place}: cannot be written ({reason}): make room or mend its permissions; then {remedy}"
         ) from error
+
+
+@contextmanager
+def one_at_a_time(file: Path, doing: str) -> Iterator[None]:
+    """Only one process is in the block at a time, over all that name the same lock ``file``; others say so and wait.
+
+    ``doing`` in words. The lock goes with the process, however that ends.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for another process that is {doing} ({file})", file=sys.stderr, flush=True)  # noqa: T201
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 def write_json(file: Path, value: Any) -> None:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from gat.config import TeacherConfig
 from gat.data.prepared import PreparedSet
 from gat.errors import UserError, require_choice
-from gat.files import replacing
+from gat.files import one_at_a_time, replacing
 from gat.objective.adversarial import TeacherTokens
 from gat.objective.alignment import TRANSLATIONS
 
@@ -173,7 +173,9 @@ def cached_tokens(data: PreparedSet, config: TeacherConfig, device: torch.device
         stem += f"-{zlib.crc32(str(Path(config.weights).resolve()).encode()):08x}"
     files = [data.folder / f"{stem}-{part}.npy" for part in ("cls", "patches")]
     if not all(file.exists() for file in files):
-        _fill_cache(files, data, load_teacher(config, device), device)
+        with one_at_a_time(data.folder / f".{stem}.lock", f"computing tokens of teacher {config.name!r}"):
+            if not all(file.exists() for file in files):  # another process may have computed them meanwhile
+                _fill_cache(files, data, load_teacher(config, device), device)
     try:
         cls, patches = (np.load(file, mmap_mode="r") for file in files)
     except (OSError, ValueError, EOFError) as error:

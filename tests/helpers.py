@@ -8,9 +8,18 @@ CLASSES = 3
 TEACHER_WIDTH = 6
 
 
-def mini_generator(num_stages: int = 4) -> Generator:
+def mini_generator(num_stages: int = 4, teacher_width: int = 0, aligned_block: int | None = None) -> Generator:
     """Size S of the mini family on 8x8x4 latents, patch 4; the same weights at every call."""
-    dims = generator_dims("mini", "S", patch=4, num_classes=CLASSES, latent_side=8, num_stages=num_stages)
+    dims = generator_dims(
+        "mini",
+        "S",
+        patch=4,
+        num_classes=CLASSES,
+        latent_side=8,
+        num_stages=num_stages,
+        teacher_width=teacher_width,
+        aligned_block=aligned_block,
+    )
     with seeded_init(0):
         return Generator(dims).double()
 

@@ -15,8 +15,10 @@ from gat.objective.adversarial import (
     PairNoise,
     PenaltyNoise,
     TeacherTokens,
+    consistency_loss,
     discriminator_loss,
     generator_loss,
+    penalty_stride,
     relativistic,
 )
 from gat.objective.augment import AugmentRates, augment, draw_params
@@ -42,14 +44,14 @@ def sum_discriminator(slope: float = 1.0) -> Discriminator:
     return cast(Discriminator, SumDiscriminator(slope))
 
 
-def draws(seed: int = 0) -> tuple[Tensor, Tensor, Tensor, PairNoise, PenaltyNoise]:
+def draws(seed: int = 0, batch: int = B) -> tuple[Tensor, Tensor, Tensor, PairNoise, PenaltyNoise]:
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
-    stages = (K, B, 4, 8, 8)
-    real, fake, labels = normal(*stages[1:]), normal(*stages), torch.tensor([0, 1, 2])
+    stages = (K, batch, 4, 8, 8)
+    real, fake, labels = normal(*stages[1:]), normal(*stages), torch.arange(batch) % 3
     return (
         real,
         fake,
@@ -110,6 +112,91 @@ def test_alignment_is_weighted_and_needs_a_teacher() -> None:
     assert torch.allclose(loss.total, rest + 0.5 * loss.alignment)
     with pytest.raises(UserError, match="needs a teacher"):
         discriminator_loss(*args, Objective())
+
+
+def test_penalties_on_every_second_sample_equal_those_of_the_whole_batch_there() -> None:
+    real, fake, labels, noise, penalty = draws(batch=6)
+    generator = torch.Generator().manual_seed(5)
+    augments = [draw_params(6, 8, AugmentRates(), generator) for _ in range(2)]
+    noise = PairNoise(noise.real, noise.fake, *augments)
+    discriminator, seen = mini_discriminator(), []
+    discriminator.register_forward_hook(lambda *call: seen.append(len(call[1][1])))
+    whole, half = (
+        discriminator_loss(
+            discriminator, real, fake, labels, noise, penalty, Objective(alignment_weight=0, penalty_fraction=fraction)
+        )
+        for fraction in (1.0, 0.5)
+    )
+    assert seen == [4 * 6, 3 * 6]
+    assert torch.allclose(half.real_logits, whole.real_logits)
+    assert torch.allclose(half.ar1, whole.ar1[::2])
+    assert torch.allclose(half.ar2, whole.ar2[::2])
+    added = half.total - half.adversarial
+    assert torch.allclose(added[::2], 2 * 0.05 * (whole.ar1 + whole.ar2)[::2])
+    assert torch.equal(added[1::2], torch.zeros(3).double())
+    assert torch.allclose(added.mean(), 0.05 * (half.ar1.mean() + half.ar2.mean()))
+
+
+@pytest.mark.parametrize(("fraction", "stride"), [(1.0, 1), (0.5, 2), (0.25, 4), (0.3333333, 3), (0.1, 10)])
+def test_share_of_the_penalties(fraction: float, stride: int) -> None:
+    assert penalty_stride(fraction) == stride
+
+
+@pytest.mark.parametrize("fraction", [0.0, -0.5, 1.5, 0.75, 0.3, math.nan])
+def test_impossible_share_of_the_penalties(fraction: float) -> None:
+    with pytest.raises(UserError, match=f"objective.penalty_fraction={fraction} is no 1/k with a whole k: choose 1,"):
+        penalty_stride(fraction)
+
+
+def test_centred_logits_by_hand() -> None:
+    _, _, labels, noise, penalty = draws()
+    real = torch.ones(B, 4, 8, 8, dtype=torch.float64)
+    fake = torch.tensor([2.0, -1.0, 0.5]).double().view(1, B, 1, 1, 1) * real.expand(K, *real.shape)
+    mean = sum_discriminator(1 / (K * 4 * 8 * 8))  # MSG keeps sums: the logit is the mean over stages and cells
+    objective = Objective(alignment_weight=0, mng_schedule="msg", logit_centering_weight=0.01)
+    loss = discriminator_loss(mean, real, fake, labels, noise, penalty, objective)
+    assert loss.centering is not None
+    assert loss.centering.tolist() == pytest.approx([9.0, 0.0, 2.25])
+    rest = loss.adversarial + 0.05 * (loss.ar1 + loss.ar2)
+    assert (loss.total - rest).tolist() == pytest.approx([0.09, 0.0, 0.0225])
+
+
+def test_consistency_by_hand() -> None:
+    stages = torch.tensor([0.0, 1.0, 2.0, 4.0]).view(K, 1, 1, 1, 1) * torch.tensor([1.0, 3.0]).view(1, 2, 1, 1, 1)
+    stages = stages.expand(K, 2, 2, 2, 2).clone().requires_grad_()
+    loss = consistency_loss(stages)
+    once = (16 / 3 + 9 / 2 + 4 / 1) / 3  # squared distances from the last, over K-k, over K-1
+    assert loss.tolist() == pytest.approx([once, 9 * once])
+    loss[0].backward()
+    assert stages.grad is not None
+    per_cell = stages.grad[:, 0, 0, 0, 0] * 8  # of eight cells
+    early = [2 / 3 * -4 / 3, 2 / 3 * -3 / 2, 2 / 3 * -2]
+    assert per_cell.tolist() == pytest.approx([*early, -sum(early)])
+    assert not stages.grad[:, 1].any()
+
+
+def test_consistency_is_weighted_and_of_images_without_augmentation_and_noise() -> None:
+    real, fake, labels, noise, _ = draws()
+    loss = generator_loss(mini_discriminator(), real, fake, labels, noise, Objective(consistency_weight=0.1))
+    assert loss.consistency is not None
+    assert torch.equal(loss.consistency, consistency_loss(fake))
+    assert torch.allclose(loss.total, loss.adversarial + 0.1 * loss.consistency)
+    plain = generator_loss(mini_discriminator(), real, fake, labels, noise, Objective())
+    assert plain.consistency is None
+    assert torch.equal(plain.total, loss.adversarial)
+
+
+def test_generators_alignment_is_weighted_and_needs_a_teacher() -> None:
+    real, fake, labels, noise, _ = draws()
+    args = (mini_discriminator(), real, fake, labels, noise, Objective(generator_alignment_weight=0.5))
+    projected = torch.tensor([1.0, 0.0]).double().expand(B, 4, 2)
+    teacher = TeacherTokens(torch.full((B, 2), math.nan), torch.ones(B, 4, 2).double())  # its [cls] is not read
+    loss = generator_loss(*args, projected, teacher)
+    assert loss.alignment is not None
+    assert loss.alignment.tolist() == pytest.approx([1 - math.sqrt(0.5)] * B)
+    assert torch.allclose(loss.total, loss.adversarial + 0.5 * loss.alignment)
+    with pytest.raises(UserError, match="objective.generator_alignment_weight > 0 needs a teacher"):
+        generator_loss(*args)
 
 
 def test_discriminator_step_leaves_the_generator_alone() -> None:

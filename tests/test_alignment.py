@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gat.objective.alignment import alignment_loss, move_images, resize_tokens, teacher_shift
+from gat.objective.alignment import alignment_loss, move_images, patch_alignment_loss, resize_tokens, teacher_shift
 from gat.objective.augment import AugmentParams, AugmentRates, augment, draw_params
 
 
@@ -18,6 +18,12 @@ def test_patches_are_averaged_and_cls_counts_once() -> None:
     patches = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]]])  # cosines 1, 0, -1, 0
     loss = alignment_loss(torch.tensor([[0.0, 5.0]]), patches, teacher[None], teacher.expand(1, 4, 2))
     assert loss.tolist() == pytest.approx([1 + 1])
+
+
+def test_patches_alone_against_a_teacher_of_another_grid() -> None:
+    teacher = torch.tensor([1.0, 0.0]).expand(1, 16, 2)  # constant: resizing to 2x2 keeps it
+    patches = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [3.0, 0.0]]])  # cosines 1, 0, -1, 1
+    assert patch_alignment_loss(patches, teacher).tolist() == pytest.approx([0.75])
 
 
 def test_resize_keeps_constants_and_equal_grids() -> None:

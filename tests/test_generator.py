@@ -30,6 +30,19 @@ def test_tokens_by_name(generator: Generator, inputs: tuple[torch.Tensor, torch.
     assert torch.equal(tokens["embed"], generator.pos_embed.expand(2, -1, -1))
 
 
+@pytest.mark.parametrize(("aligned_block", "source"), [(None, "block_7"), (2, "block_2")])
+def test_projections_of_the_aligned_block(
+    inputs: tuple[torch.Tensor, torch.Tensor], aligned_block: int | None, source: str
+) -> None:
+    generator = mini_generator(teacher_width=5, aligned_block=aligned_block)
+    tokens: dict[str, torch.Tensor] = {}
+    stages = generator(*inputs, record=tokens)
+    assert generator.projector is not None
+    assert tokens["aligned"].shape == (2, 4, 5)
+    assert torch.equal(tokens["aligned"], generator.projector(tokens[source]))
+    assert torch.equal(stages, mini_generator()(*inputs))  # its other weights are the same
+
+
 def test_taken_out_block_is_one_with_zero_gates(
     generator: Generator, inputs: tuple[torch.Tensor, torch.Tensor]
 ) -> None:

@@ -13,6 +13,7 @@ def config() -> OptimConfig:
     return OptimConfig(
         lr_base=2e-4,
         lr_reference_width=768,
+        lr_multiple=1.0,
         lr_width_of=None,
         beta1=0.0,
         beta2=0.99,
@@ -25,6 +26,11 @@ def config() -> OptimConfig:
 @pytest.mark.parametrize(("width", "lr"), [(384, 4e-4), (768, 2e-4), (1024, 1.5e-4), (1152, 1.33e-4)])
 def test_rule_at_the_papers_widths(config: OptimConfig, width: int, lr: float) -> None:
     assert width_aware_lr(config, width) == pytest.approx(lr, rel=3e-3)
+
+
+def test_multiple_of_the_rule(config: OptimConfig) -> None:
+    config.lr_multiple = 0.5
+    assert width_aware_lr(config, 384) == pytest.approx(2e-4)
 
 
 def test_first_step_moves_every_weight_by_the_rate_and_decays_none(config: OptimConfig) -> None:

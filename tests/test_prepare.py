@@ -1,5 +1,7 @@
 """Preparation from beginning to end on a small image folder, and everything that can be wrong with one."""
 
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -10,6 +12,7 @@ import torch
 from diffusers import AutoencoderKL
 from PIL import Image
 
+from gat import files
 from gat.config import AutoencoderConfig, DataConfig
 from gat.data import prepare as module
 from gat.data.autoencoder import encode_moments
@@ -55,7 +58,7 @@ def corrupt(data: DataConfig, *names: str) -> None:
 
 
 def assert_nothing_left(cache: Path) -> None:
-    assert not cache.exists() or not list(cache.iterdir())
+    assert not cache.exists() or not [path for path in cache.iterdir() if path.suffix != ".lock"]
 
 
 # what is prepared
@@ -178,23 +181,28 @@ def test_damage_after_preparation_is_told(data: DataConfig, pretrained: Autoenco
         prepare(data, pretrained, cache, CPU)
 
 
-def test_another_process_may_be_faster(
+def test_one_makes_it_the_others_wait(
     data: DataConfig, pretrained: AutoencoderConfig, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While this one encodes, the same set appears; it is taken and nothing else stays."""
+    """While one encodes, another asks for the same set: it waits, says so, and takes what the first made."""
     write_moments = module.write_moments
-    outer: list[bool] = []
+    calls: list[Future[PreparedSet]] = []
+    waits = threading.Event()
+    monkeypatch.setattr(files, "print", lambda *_, **__: waits.set(), raising=False)
 
     def slow(*arguments: object) -> object:
-        if not outer:
-            outer.append(True)
-            prepare(data, pretrained, cache, CPU)
+        assert not calls, "made twice"
+        calls.append(pool.submit(prepare, data, pretrained, cache, CPU))
+        assert waits.wait(30)
         return write_moments(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "write_moments", slow)
-    prepared = prepare(data, pretrained, cache, CPU)
-    assert len(prepared) == 12
-    assert list(cache.iterdir()) == [prepared.folder]
+    with ThreadPoolExecutor(1) as pool:
+        prepared = prepare(data, pretrained, cache, CPU)
+        other = calls[0].result(30)
+    assert len(prepared) == len(other) == 12
+    assert other.folder == prepared.folder
+    assert [path for path in cache.iterdir() if path.suffix != ".lock"] == [prepared.folder]
 
 
 def test_something_else_in_the_way(data: DataConfig, pretrained: AutoencoderConfig, cache: Path) -> None:

@@ -5,20 +5,31 @@ import dataclasses
 
 import pytest
 import torch
+from torch import Tensor
 
-from gat.objective.adversarial import Objective, discriminator_loss, generator_loss
+from gat.objective.adversarial import Objective, TeacherTokens, discriminator_loss, generator_loss
+from gat.objective.alignment import patch_alignment_loss
 from gat.objective.augment import AugmentRates
 from gat.training.noise import StepNoise, draw_noise
-from gat.training.step import Batch, Networks, StepSettings, training_step
+from gat.training.step import Batch, Networks, StepSettings, make_fakes, training_step
 from tests.helpers import mini_discriminator, mini_generator
 
+ALIGNED_BLOCK = 3
+SUCCESSORS = Objective(
+    alignment_weight=0.0,
+    penalty_fraction=0.5,
+    logit_centering_weight=0.01,
+    generator_alignment_weight=0.5,
+    consistency_weight=0.1,
+)
 SETTINGS = StepSettings(
     Objective(alignment_weight=0.0), clip_norm=1.0, ema_decay=0.5, bf16=False, accumulation=1, all_reduce=lambda t: t
 )
 
 
-def make_networks(dtype: torch.dtype = torch.float32) -> Networks:
-    generator, discriminator = mini_generator().to(dtype), mini_discriminator(teacher_width=0).to(dtype)
+def make_networks(dtype: torch.dtype = torch.float32, teacher_width: int = 0) -> Networks:
+    generator = mini_generator(teacher_width=teacher_width, aligned_block=ALIGNED_BLOCK).to(dtype)
+    discriminator = mini_discriminator(teacher_width).to(dtype)
     return Networks(
         generator,
         discriminator,
@@ -28,6 +39,16 @@ def make_networks(dtype: torch.dtype = torch.float32) -> Networks:
         generator,
         discriminator,
     )
+
+
+def sample_tokens(latents: Tensor) -> TeacherTokens:
+    """Of a teacher that sees the mean of each patch: latents (B, 4, 8, 8) -> tokens (B, 4, 4)."""
+    assert not latents.requires_grad  # they are targets
+    patches = torch.nn.functional.avg_pool2d(latents, 4).flatten(2).transpose(1, 2)
+    return TeacherTokens(patches.mean(dim=1), patches)
+
+
+SUCCESSOR_SETTINGS = dataclasses.replace(SETTINGS, objective=SUCCESSORS, sample_tokens=sample_tokens)
 
 
 @pytest.fixture
@@ -90,22 +111,68 @@ def test_metrics_are_device_scalars(noise: StepNoise, batch: Batch) -> None:
     assert all(not value.requires_grad for value in metrics.values())
 
 
-def test_accumulation_gives_the_whole_batch_result() -> None:
+def test_terms_that_are_on_have_metrics_and_change_nothing_else_that_is_measured(
+    noise: StepNoise, batch: Batch
+) -> None:
+    plain = training_step(make_networks(), batch, noise, SETTINGS)
+    metrics = training_step(make_networks(teacher_width=4), batch, noise, SUCCESSOR_SETTINGS)
+    assert metrics.keys() - plain.keys() == {"logit_centering", "consistency", "generator_alignment"}
+    weighted = {"d_adversarial": 1, "ar1": 0.05, "ar2": 0.05, "logit_centering": 0.01}
+    assert float(metrics["d_loss"]) == pytest.approx(sum(w * float(metrics[name]) for name, w in weighted.items()))
+    for name in ("d_adversarial", "logit_gap", "logit_rms", "sample_rms"):
+        assert float(metrics[name]) == pytest.approx(float(plain[name])), name
+
+
+def test_targets_of_the_generator_are_the_tokens_of_its_own_samples(noise: StepNoise, batch: Batch) -> None:
+    networks, before = make_networks(teacher_width=4), make_networks(teacher_width=4).generator
+    metrics = training_step(networks, batch, noise, SUCCESSOR_SETTINGS)
+    tokens: dict[str, Tensor] = {}
+    with torch.no_grad():
+        samples = before(noise.z, batch.labels, record=tokens)[-1]
+        assert before.projector is not None
+        projected = before.projector(tokens[f"block_{ALIGNED_BLOCK}"])
+    expected = patch_alignment_loss(projected, sample_tokens(samples).patches).mean()
+    assert float(metrics["generator_alignment"]) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_alignment_reaches_the_generator_up_to_the_block_and_its_projector(noise: StepNoise, batch: Batch) -> None:
+    networks = make_networks(teacher_width=4)
+    fakes = make_fakes(networks, batch, noise, SUCCESSOR_SETTINGS)
+    assert fakes.projected is not None
+    patch_alignment_loss(fakes.projected, sample_tokens(fakes.stages[-1].detach()).patches).mean().backward()
+    reached = {name.rsplit(".", 1)[0] for name, p in networks.generator.named_parameters() if p.grad is not None}
+    assert {"mapping.0", "blocks.0.attn.qkv", f"blocks.{ALIGNED_BLOCK}.mlp.w3", "projector.0", "projector.4"} <= reached
+    assert not any(name.startswith((f"blocks.{ALIGNED_BLOCK + 1}.", "heads.")) for name in reached)
+
+
+def test_step_trains_the_projector_and_its_average(noise: StepNoise, batch: Batch) -> None:
+    networks, before = make_networks(teacher_width=4), make_networks(teacher_width=4)
+    training_step(networks, batch, noise, SUCCESSOR_SETTINGS)
+    name = "projector.0.weight"
+    old, new, average = (m.get_parameter(name) for m in (before.generator, networks.generator, networks.ema))
+    assert not torch.equal(new, old)
+    assert torch.allclose(average, (new + old) / 2, atol=1e-7)
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, SUCCESSOR_SETTINGS])
+def test_accumulation_gives_the_whole_batch_result(settings: StepSettings) -> None:
     """In float64: AdamW's first steps turn rounding of near-zero gradients into whole steps otherwise."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        whole, parts = make_networks(torch.float64), make_networks(torch.float64)
+        width = 4 if settings.sample_tokens else 0
+        whole, parts = make_networks(torch.float64, width), make_networks(torch.float64, width)
         for step in range(3):
             noise = draw_noise(0, step, 6, whole.generator.dims, AugmentRates(), torch.device("cpu"))
             batch = Batch(noise.posterior, torch.arange(6) % 3, None)
-            expected = training_step(whole, batch, noise, SETTINGS)
-            metrics = training_step(parts, batch, noise, dataclasses.replace(SETTINGS, accumulation=3))
+            expected = training_step(whole, batch, noise, settings)
+            metrics = training_step(parts, batch, noise, dataclasses.replace(settings, accumulation=3))
     finally:
         torch.set_default_dtype(before)
     for part in ("generator", "discriminator"):
         for a, b in zip(getattr(whole, part).parameters(), getattr(parts, part).parameters(), strict=True):
             assert torch.allclose(a, b, rtol=1e-6, atol=1e-8)
     assert torch.allclose(whole.generator.mean_w, parts.generator.mean_w, rtol=1e-9)
-    for name in ("d_loss", "ar1", "ar2", "logit_gap", "g_loss", "d_grad_norm", "g_grad_norm"):
+    assert metrics.keys() == expected.keys()
+    for name in expected.keys() - {"logit_rms", "sample_rms"} - {f"stage{k}_rms" for k in range(1, 5)}:
         assert float(metrics[name]) == pytest.approx(float(expected[name]), rel=1e-5), name

@@ -74,10 +74,11 @@ def test_what_a_run_leaves_behind(small: Compose, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("overrides", [(), ("objective.generator_alignment_weight=0.5",)])
 def test_continues_exactly_where_it_was_cut_off(
-    small: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: tuple[str, ...]
 ) -> None:
-    run(small(run_folder="whole"))
+    run(small(*overrides, run_folder="whole"))
     step = training_step
 
     def fails_at_the_fourth(*arguments: Any) -> Any:
@@ -90,12 +91,13 @@ def test_continues_exactly_where_it_was_cut_off(
     fails_at_the_fourth.calls = 0  # type: ignore[attr-defined]
     monkeypatch.setattr(trainer, "training_step", fails_at_the_fourth)
     with pytest.raises(KeyboardInterrupt):
-        run(small(run_folder="cut"))
+        run(small(*overrides, run_folder="cut"))
     monkeypatch.setattr(trainer, "training_step", step)
-    run(small(run_folder="cut"))
+    run(small(*overrides, run_folder="cut"))
     whole, cut = (load_file(tmp_path / name / "checkpoints" / "step-00000004.safetensors") for name in ("whole", "cut"))
     assert whole.keys() == cut.keys()
     assert all(torch.equal(whole[key], cut[key]) for key in whole)
+    assert ("generator.projector.0.weight" in whole) == bool(overrides)
 
     def untimed(name: str) -> list[dict[str, float]]:
         lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
@@ -135,9 +137,35 @@ def test_every_switch_runs(small: Compose, overrides: tuple[str, ...]) -> None:
     assert ("alignment" in metrics) == ("teacher=none" not in overrides)
 
 
+@pytest.mark.parametrize("cache", ["true", "false"])
+def test_only_the_generator_is_aligned(small: Compose, cache: str) -> None:
+    weights = ("objective.alignment_weight=0", "objective.generator_alignment_weight=0.5")
+    record = run(small(*weights, "objective.generator_alignment_block=2", f"teacher.cache={cache}"))
+    assert 0 < record["final_metrics"]["generator_alignment"] < 2
+    assert "alignment" not in record["final_metrics"]
+    assert record["model"]["generator"]["teacher_width"] == 112
+    assert record["model"]["discriminator"]["teacher_width"] == 0
+
+
+def test_terms_of_the_successors_run_in_parts(small: Compose) -> None:
+    terms = ("penalty_fraction=0.5", "consistency_weight=0.1", "logit_centering_weight=0.01")
+    overrides = [f"objective.{term}" for term in terms]
+    aligned = "objective.generator_alignment_weight=0.5"
+    metrics = run(small(*overrides, aligned, "training.accumulation=2", "training.precision=bf16"))["final_metrics"]
+    for name in ("consistency", "logit_centering", "generator_alignment", "alignment", "ar1"):
+        assert metrics[name] > 0, name
+
+
+def test_reconstructions_are_reported(small: Compose, prepared: Path) -> None:
+    metrics = run(small("evaluation.reconstruction=true", "training.total_steps=1"))["final_metrics"]
+    assert metrics["FD-EfficientNetLite0-8-reconstruction"] > 0
+    assert len(list(prepared.glob("*/reconstruction-efficientnet-lite0-8-*.json"))) == 1
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("objective.penalty_fraction=0.125", "one sample in 8, but the batch is worked through 4 at a time"),
         ("model.num_classes=10", "the data has 2 classes, fewer than model.num_classes=10"),
         ("model.patch=3", "model.patch=3 is not offered"),
         ("training.batch_size=17", "training.batch_size=17 is more than the 16 images"),

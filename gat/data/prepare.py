@@ -23,6 +23,7 @@ from gat.data.images import center_crop, to_signed
 from gat.data.prepared import FORMAT_VERSION, MANIFEST, Manifest, PreparedSet
 from gat.data.sources import CorruptImageError, ImageSource, open_source
 from gat.errors import UserError, require_choice
+from gat.files import one_at_a_time
 
 AUTOENCODER_SEED = 0
 PRETRAINED_FIELDS = ("path", "scale")
@@ -49,25 +50,33 @@ def prepared_folder(data: DataConfig, autoencoder: AutoencoderConfig, cache: Pat
 def prepare(data: DataConfig, autoencoder: AutoencoderConfig, cache: Path, device: torch.device) -> PreparedSet:
     """The prepared set of these settings, made now if it is not there.
 
-    Raises :class:`UserError` for every mistake in the data (nothing is left behind then).
+    Several processes may ask for it: one makes it, the others wait. Raises :class:`UserError` for every mistake in the data
+    (nothing but a lock file is left behind then).
     """
     require_choice("data.on_corrupt", data.on_corrupt, ("error", "skip"))
     require_choice("autoencoder.kind", autoencoder.kind, ("tiny", "pretrained"))
     folder = prepared_folder(data, autoencoder, cache)
     if (folder / MANIFEST).exists():
         return PreparedSet(folder)
+    source = open_source(data.source, data.root)
+    with one_at_a_time(cache / f".{folder.name}.lock", f"preparing {folder}"):
+        if not (folder / MANIFEST).exists():  # another process may have made it meanwhile
+            _make(folder, source, data, autoencoder, device)
+    return PreparedSet(folder)
+
+
+def _make(
+    folder: Path, source: ImageSource, data: DataConfig, autoencoder: AutoencoderConfig, device: torch.device
+) -> None:
     if folder.exists():
         raise UserError(f"{folder} is in the way and is no prepared set: remove it")
-    source = open_source(data.source, data.root)
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
-    partial.mkdir(parents=True)
+    partial.mkdir()
     try:
         _fill(partial, source, data, autoencoder, device)
-        if not (folder / MANIFEST).exists():  # another process may have made the same set meanwhile
-            partial.rename(folder)
+        partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return PreparedSet(folder)
 
 
 def _fill(

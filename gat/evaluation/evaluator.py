@@ -19,7 +19,9 @@ from gat.evaluation.frechet import (
     load_statistics,
     save_statistics,
 )
+from gat.evaluation.reconstruction import reconstruction_metric
 from gat.evaluation.sampling import draw_inputs, sample_images
+from gat.files import one_at_a_time
 from gat.models import Generator
 from gat.processes import ALONE, Processes
 
@@ -41,6 +43,8 @@ class Evaluator:
         self.extractor = make_extractor(config.extractor, config.extractor_weights, device)
         with processes.main_first():
             self.reference = self._reference()
+            floor = (data, self.autoencoder, self.extractor, self.reference, config)
+            self.floor = reconstruction_metric(*floor) if config.reconstruction else {}
         self.recognizer = ClassRecognizer(data.images, data.labels) if config.classifier else None
 
     def evaluate(self, generator: Generator) -> dict[str, float]:
@@ -57,7 +61,8 @@ class Evaluator:
                 yield batch
 
         statistics = feature_statistics(images(), self.extractor, self.processes)
-        metrics = {distance_name(config.extractor, config.samples): frechet_distance(statistics, self.reference)}
+        distance = frechet_distance(statistics, self.reference)
+        metrics = {distance_name(config.extractor, config.samples): distance} | self.floor
         if self.recognizer is not None:
             right = self.recognizer.accuracy(torch.cat(kept), labels[mine]) * len(labels[mine])
             metrics["class_accuracy"] = float(self.processes.sum(torch.tensor(right))) / config.samples
@@ -88,7 +93,9 @@ class Evaluator:
             return load_statistics(Path(self.config.reference))
         file = self.data.folder / f"reference-{self.config.extractor}.npz"
         if not file.exists():
-            save_statistics(file, feature_statistics(self._real_images(), self.extractor))
+            with one_at_a_time(file.with_name(f".{file.name}.lock"), "computing reference statistics"):
+                if not file.exists():  # another process may have computed them meanwhile
+                    save_statistics(file, feature_statistics(self._real_images(), self.extractor))
         return load_statistics(file)
 
     def _real_images(self) -> Iterator[Tensor]:

@@ -14,6 +14,7 @@ from gat.models.layers import (
     NORM_EPS,
     Attention,
     SwiGLU,
+    alignment_projector,
     at_least_fp32,
     class_table,
     equal_mlp,
@@ -64,17 +65,6 @@ class DiscriminatorBlock(nn.Module):
         return torch.addcmul(h, self.ls_mlp, self.mlp(self.norm2(h)))
 
 
-def alignment_projector(dims: DiscriminatorDims) -> nn.Sequential:
-    """Linear-SiLU-Linear-SiLU-Linear from D's tokens to the teacher's width."""
-    return nn.Sequential(
-        linear(dims.width, dims.projector_width),
-        nn.SiLU(),
-        linear(dims.projector_width, dims.projector_width),
-        nn.SiLU(),
-        linear(dims.projector_width, dims.teacher_width),
-    )
-
-
 class Discriminator(nn.Module):
     """K perturbed stage images, stacked on channels, to one projection logit and projections for the teacher."""
 
@@ -95,7 +85,9 @@ class Discriminator(nn.Module):
         self.logit_linear = linear(width, dims.logit_width)
         self.class_embedding = class_table(dims.num_classes, dims.logit_width)
         self.class_mlp = equal_mlp(dims.logit_width, dims.logit_width)
-        self.projector = alignment_projector(dims) if dims.teacher_width else None
+        self.projector = (
+            alignment_projector(width, dims.projector_width, dims.teacher_width) if dims.teacher_width else None
+        )
         side = dims.latent_side // dims.patch
         rope = axial_rope(width // dims.heads, side)
         still = (

@@ -1,6 +1,7 @@
 """The GAT generator (paper section 3; method: Generator).
 
-Shapes: B batch, K stages, C latent channels, H = W latent side, p patch, N = (H/p)^2 tokens, L depth, d width.
+Shapes: B batch, K stages, C latent channels, H = W latent side, p patch, N = (H/p)^2 tokens, L depth, d width,
+T teacher width.
 """
 
 from collections.abc import Collection
@@ -13,6 +14,7 @@ from gat.models.dims import NetworkDims
 from gat.models.layers import (
     Attention,
     SwiGLU,
+    alignment_projector,
     at_least_fp32,
     class_table,
     equal_mlp,
@@ -30,7 +32,15 @@ SECOND_MOMENT_EPS = 1e-8
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorDims(NetworkDims):
-    """Every dimension of a generator."""
+    """Every dimension of a generator.
+
+    ``teacher_width``: T, the width of the teacher's tokens; 0: no alignment projector. ``projector_width``: the projector's
+    hidden width. ``aligned_block``: the block, from 0, whose tokens it takes; None: the last.
+    """
+
+    teacher_width: int = 0
+    projector_width: int = 0
+    aligned_block: int | None = None
 
 
 def second_moment_norm(x: Tensor) -> Tensor:
@@ -89,6 +99,10 @@ class Generator(nn.Module):
         self.register_buffer("pos_embed", sincos_2d(dims.width, side).to(dtype), persistent=False)
         self.register_buffer("rope", rope.to(dtype), persistent=False)
         self.register_buffer("mean_w", torch.zeros(dims.num_classes, dims.width))
+        self.projector = (  # made last: the other weights are those of a generator without it
+            alignment_projector(dims.width, dims.projector_width, dims.teacher_width) if dims.teacher_width else None
+        )
+        self.aligned_block = dims.depth - 1 if dims.aligned_block is None else dims.aligned_block
 
     def style(self, z: Tensor, labels: Tensor, truncation: float = 0.0) -> Tensor:
         """Style vector w (B, d) of z (B, 64) and labels (B,), pulled by ``truncation`` (psi; 0 is off) to its class mean."""
@@ -104,7 +118,8 @@ class Generator(nn.Module):
         """Stages (K, B, C, H, W) of style vectors w (B, d).
 
         ``skip_blocks``: blocks (from 0) whose residual branches are taken out, so that their output is their input.
-        ``record``: if given, is filled with the tokens (B, N, d) by name: ``embed``, ``block_0`` ... ``block_{L-1}``.
+        ``record``: if given, is filled with the tokens (B, N, d) by name: ``embed``, ``block_0`` ... ``block_{L-1}``; and,
+        if there is an alignment projector, its projections (B, N, T): ``aligned``.
         """
         style = nn.functional.silu(w)
         h = self.pos_embed.expand(len(w), -1, -1)
@@ -117,6 +132,8 @@ class Generator(nn.Module):
                 h = block(h, style, self.rope)
             if record is not None:
                 record[f"block_{i}"] = h
+                if self.projector is not None and i == self.aligned_block:
+                    record["aligned"] = self.projector(h)
             if (i + 1) % blocks_per_stage == 0:
                 rewrite = at_least_fp32(self.heads[i // blocks_per_stage](h, style))
                 image = rewrite if image is None else image + rewrite

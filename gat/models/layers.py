@@ -56,6 +56,17 @@ def equal_mlp(in_features: int, out_features: int) -> nn.Sequential:
     return nn.Sequential(EqualLinear(in_features, out_features), nn.SiLU(), EqualLinear(out_features, out_features))
 
 
+def alignment_projector(width: int, hidden: int, teacher_width: int) -> nn.Sequential:
+    """Linear-SiLU-Linear-SiLU-Linear from a network's tokens to the teacher's width."""
+    return nn.Sequential(
+        linear(width, hidden),
+        nn.SiLU(),
+        linear(hidden, hidden),
+        nn.SiLU(),
+        linear(hidden, teacher_width),
+    )
+
+
 def class_table(num_classes: int, width: int) -> nn.Embedding:
     """Class embedding (classes, width), initialised N(0, 0.02^2)."""
     table = nn.Embedding(num_classes, width)

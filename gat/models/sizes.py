@@ -68,7 +68,16 @@ def check_grid(family: str, depth: int, patch: int, latent_side: int, num_stages
 
 
 def generator_dims(
-    family: str, size: str, *, patch: int, num_classes: int, latent_side: int, channels: int = 4, num_stages: int = 4
+    family: str,
+    size: str,
+    *,
+    patch: int,
+    num_classes: int,
+    latent_side: int,
+    teacher_width: int = 0,
+    aligned_block: int | None = None,
+    channels: int = 4,
+    num_stages: int = 4,
 ) -> GeneratorDims:
     """Dimensions of a named generator. :class:`UserError` for an unknown size or sizes that do not divide."""
     body = find_size(family, size)
@@ -82,6 +91,9 @@ def generator_dims(
         latent_side=latent_side,
         channels=channels,
         num_stages=num_stages,
+        teacher_width=teacher_width,
+        projector_width=FAMILIES[family].projector_width if teacher_width else 0,
+        aligned_block=aligned_block,
     )
 
 

@@ -1,6 +1,8 @@
 """The adversarial objective: relativistic pairs with approximate gradient penalties (paper section 3; method, section 4).
 
-Every random draw is an argument. Shapes: K stages, B batch, C channels, H = W latent side, T teacher width.
+Every random draw is an argument. The terms of GAT's successors are off by default: consistency of the stages (CAT, arXiv
+2605.26449), centred logits and penalties on a share of the batch (Adversarial Flow Models), REPA on G.
+Shapes: K stages, B batch, C channels, H = W latent side, N patch tokens, T teacher width, 1/k share of the penalties.
 """
 
 from collections.abc import Callable
@@ -13,10 +15,11 @@ from torch import Tensor
 from gat.errors import UserError
 from gat.mng import perturb
 from gat.models.discriminator import DiscriminatorOutput
-from gat.objective.alignment import alignment_loss
+from gat.objective.alignment import alignment_loss, patch_alignment_loss
 from gat.objective.augment import AugmentParams, augment
 
 DiscriminatorCall = Callable[..., DiscriminatorOutput]
+WHOLE_TOLERANCE = 1e-6  # of 1/fraction, which is typed in decimals
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,9 @@ class Objective:
     """The switches of the objective that the losses read.
 
     ``mng_*``: see :func:`gat.mng.perturb`. ``penalty_weight``: gamma, weighs each of aR1 and aR2 by gamma/2.
-    ``penalty_sigma``: s, the step of the finite difference. ``alignment_weight``: of REPA on D (0: no teacher).
+    ``penalty_sigma``: s, the step of the finite difference. ``penalty_fraction``: 1/k, the share of the samples penalised.
+    ``alignment_weight``, ``generator_alignment_weight``: of REPA on D and on G (0: no teacher). ``consistency_weight``,
+    ``logit_centering_weight``: of these terms in G's and D's loss (0: off).
     """
 
     mng_schedule: str = "exponential"
@@ -32,7 +37,11 @@ class Objective:
     mng_form: str = "released"
     penalty_weight: float = 0.1
     penalty_sigma: float = 0.01
+    penalty_fraction: float = 1.0
+    logit_centering_weight: float = 0.0
     alignment_weight: float = 1.0
+    generator_alignment_weight: float = 0.0
+    consistency_weight: float = 0.0
 
     def perturb(self, stages: Tensor, noise: Tensor) -> Tensor:
         """MNG's E of stages (K, B, C, H, W)."""
@@ -68,7 +77,7 @@ class PenaltyNoise:
 
 @dataclass(frozen=True)
 class TeacherTokens:
-    """A teacher's ``cls`` (B, T) and ``patches`` (B, M, T) of the real images."""
+    """A teacher's ``cls`` (B, T) and ``patches`` (B, M, T) of images."""
 
     cls: Tensor
     patches: Tensor
@@ -76,24 +85,41 @@ class TeacherTokens:
 
 @dataclass(frozen=True)
 class DiscriminatorLoss:
-    """Per-sample terms (B,), the weighted ``total`` (B,), and the logits (B,). ``alignment`` is None without a teacher."""
+    """Per-sample terms (B,), the weighted ``total`` (B,), and the logits (B,).
+
+    ``ar1``, ``ar2`` (B/k,): of the penalised samples. ``alignment`` is None without a teacher, ``centering`` where it is off.
+    """
 
     total: Tensor
     adversarial: Tensor
     ar1: Tensor
     ar2: Tensor
     alignment: Tensor | None
+    centering: Tensor | None
     real_logits: Tensor
     fake_logits: Tensor
 
 
 @dataclass(frozen=True)
 class GeneratorLoss:
-    """Per-sample adversarial loss ``total`` (B,) and the logits (B,)."""
+    """Per-sample terms (B,), the weighted ``total`` (B,), and the logits (B,). Terms that are off are None."""
 
     total: Tensor
+    adversarial: Tensor
+    consistency: Tensor | None
+    alignment: Tensor | None
     real_logits: Tensor
     fake_logits: Tensor
+
+
+def penalty_stride(fraction: float) -> int:
+    """k of ``fraction`` = 1/k: every k-th sample is penalised. :class:`UserError` if there is no such whole number."""
+    stride = round(1 / fraction) if 0 < fraction <= 1 else 0
+    if not stride or abs(stride - 1 / fraction) > WHOLE_TOLERANCE:
+        raise UserError(
+            f"objective.penalty_fraction={fraction} is no 1/k with a whole k: choose 1, 0.5, 0.25 or the like"
+        )
+    return stride
 
 
 def relativistic(winner: Tensor, loser: Tensor) -> Tensor:
@@ -117,36 +143,50 @@ def discriminator_loss(
 ) -> DiscriminatorLoss:
     """Loss of one discriminator step: real latents (B, C, H, W), fake stages (K, B, C, H, W), labels (B,).
 
-    Real, fake and their two perturbed copies go through D as one batch of 4B; the copies share the augmentation and the
-    MNG noise of their originals. Raises :class:`UserError` if alignment is weighted but there is no teacher.
+    Real, fake and the perturbed copies of every k-th of each go through D as one batch of (2 + 2/k) B; the copies share the
+    augmentation and the MNG noise of their originals. The penalties of the samples that have copies count k times in
+    ``total``. Raises :class:`UserError` if alignment is weighted but there is no teacher.
     """
     if teacher is None and objective.alignment_weight:
         raise UserError("objective.alignment_weight > 0 needs a teacher: choose one, or set it to 0")
-    sigma, batch = objective.penalty_sigma, len(real)
-    real_stages, fake = real.expand(len(fake), *real.shape), fake.detach()
-    real_pair = torch.stack([real_stages, real_stages + sigma * penalty_noise.real])  # (2, K, B, C, H, W)
-    fake_pair = torch.stack([fake, fake + sigma * penalty_noise.fake])
-    shown_real = _augmented(real_pair, noise.augment_real)
-    shown_fake = _augmented(fake_pair, noise.augment_fake)
-    shown = [
-        objective.perturb(shown_real[0], noise.real),
-        objective.perturb(shown_fake[0], noise.fake),
-        objective.perturb(shown_real[1], noise.real),
-        objective.perturb(shown_fake[1], noise.fake),
-    ]
+    stride, batch = penalty_stride(objective.penalty_fraction), len(real)
+    shown = torch.cat(_shown(real, fake.detach(), noise, penalty_noise, objective, slice(None, None, stride)), dim=1)
+    copied = labels[::stride]
     aligned_rows = batch if teacher is not None and objective.alignment_weight else 0
-    output = discriminator(torch.cat(shown, dim=1), labels.repeat(4), project_rows=aligned_rows)
-    real_logits, fake_logits, real_moved, fake_moved = output.logits.chunk(4)
+    output = discriminator(shown, torch.cat([labels, labels, copied, copied]), project_rows=aligned_rows)
+    real_logits, fake_logits, *moved = output.logits.split([batch, batch, len(copied), len(copied)])
     adversarial = relativistic(real_logits, fake_logits)
-    ar1 = ((real_logits - real_moved) / sigma).square()
-    ar2 = ((fake_logits - fake_moved) / sigma).square()
-    total = adversarial + objective.penalty_weight / 2 * (ar1 + ar2)
-    alignment = None
+    ar1, ar2 = (
+        ((logits[::stride] - copies) / objective.penalty_sigma).square()
+        for logits, copies in zip((real_logits, fake_logits), moved, strict=True)
+    )
+    penalty = stride * (objective.penalty_weight / 2 * (ar1 + ar2))
+    total = adversarial + F.pad(penalty[:, None], (0, stride - 1)).flatten()  # 0 for the samples between
+    alignment = centering = None
     if aligned_rows:
         assert teacher is not None
         alignment = alignment_loss(output.cls, output.patches, teacher.cls, teacher.patches)
         total = total + objective.alignment_weight * alignment
-    return DiscriminatorLoss(total, adversarial, ar1, ar2, alignment, real_logits, fake_logits)
+    if objective.logit_centering_weight:
+        centering = (real_logits + fake_logits).square()
+        total = total + objective.logit_centering_weight * centering
+    return DiscriminatorLoss(total, adversarial, ar1, ar2, alignment, centering, real_logits, fake_logits)
+
+
+def _shown(
+    real: Tensor, fake: Tensor, noise: PairNoise, penalty_noise: PenaltyNoise, objective: Objective, copied: slice
+) -> list[Tensor]:
+    """What D sees: real and fake stages (K, B, C, H, W), and the perturbed copies of the rows ``copied`` of both."""
+    real_stages = real.expand(len(fake), *real.shape)
+    sigma, copy_noise, steps = objective.penalty_sigma, noise.rows(copied), penalty_noise.rows(copied)
+    return [
+        objective.perturb(_augmented(real_stages, noise.augment_real), noise.real),
+        objective.perturb(_augmented(fake, noise.augment_fake), noise.fake),
+        objective.perturb(
+            _augmented(real_stages[:, copied] + sigma * steps.real, copy_noise.augment_real), copy_noise.real
+        ),
+        objective.perturb(_augmented(fake[:, copied] + sigma * steps.fake, copy_noise.augment_fake), copy_noise.fake),
+    ]
 
 
 def generator_loss(
@@ -156,14 +196,37 @@ def generator_loss(
     labels: Tensor,
     noise: PairNoise,
     objective: Objective,
+    projected: Tensor | None = None,
+    teacher: TeacherTokens | None = None,
 ) -> GeneratorLoss:
     """Loss of one generator step: real latents (B, C, H, W), fake stages (K, B, C, H, W) with their graph, labels (B,).
 
-    D(real) carries no gradient.
+    D(real) carries no gradient. ``projected`` (B, N, T): G's tokens in the teacher's space; ``teacher``: its tokens of the
+    decoded samples. Raises :class:`UserError` if G's alignment is weighted but these are missing.
     """
     with torch.no_grad():
         shown_real = _augmented(real.expand(len(fake), *real.shape), noise.augment_real)
         real_logits = discriminator(objective.perturb(shown_real, noise.real), labels, project_rows=0).logits
     shown_fake = objective.perturb(_augmented(fake, noise.augment_fake), noise.fake)
     fake_logits = discriminator(shown_fake, labels, project_rows=0).logits
-    return GeneratorLoss(relativistic(fake_logits, real_logits), real_logits, fake_logits)
+    total = adversarial = relativistic(fake_logits, real_logits)
+    consistency = alignment = None
+    if objective.consistency_weight:
+        consistency = consistency_loss(fake)
+        total = total + objective.consistency_weight * consistency
+    if objective.generator_alignment_weight:
+        if projected is None or teacher is None:
+            raise UserError("objective.generator_alignment_weight > 0 needs a teacher: choose one, or set it to 0")
+        alignment = patch_alignment_loss(projected, teacher.patches)
+        total = total + objective.generator_alignment_weight * alignment
+    return GeneratorLoss(total, adversarial, consistency, alignment, real_logits, fake_logits)
+
+
+def consistency_loss(stages: Tensor) -> Tensor:
+    """1/(K-1) * sum over k < K of 1/(K-k) * mean squared x_k - x_K, per sample (B,), of stages (K, B, C, H, W); K > 1.
+
+    CAT, arXiv 2605.26449. Gradients flow to both sides.
+    """
+    distances = (stages[:-1] - stages[-1]).square().mean(dim=(2, 3, 4))  # (K-1, B)
+    steps_left = torch.arange(len(distances), 0, -1, device=stages.device)
+    return (distances / steps_left[:, None]).mean(dim=0)

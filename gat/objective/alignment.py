@@ -1,6 +1,6 @@
-"""REPA on the discriminator: alignment of its tokens with a frozen teacher's (method, section 4).
+"""REPA: alignment of a network's tokens with a frozen teacher's (method, section 4: on D; on G as an ablation).
 
-Shapes: B batch, N patch tokens of D, M patch tokens of the teacher, T teacher width.
+Shapes: B batch, N patch tokens of the network, M patch tokens of the teacher, T teacher width.
 """
 
 import torch
@@ -27,9 +27,14 @@ def alignment_loss(cls: Tensor, patches: Tensor, teacher_cls: Tensor, teacher_pa
 
     cls (B, T), patches (B, N, T): D's projections; teacher_cls (B, T), teacher_patches (B, M, T).
     """
-    target = resize_tokens(teacher_patches, patches.shape[1])
     on_cls = 1 - F.cosine_similarity(cls, teacher_cls, dim=-1)
-    return on_cls + (1 - F.cosine_similarity(patches, target, dim=-1)).mean(dim=1)
+    return on_cls + patch_alignment_loss(patches, teacher_patches)
+
+
+def patch_alignment_loss(patches: Tensor, teacher_patches: Tensor) -> Tensor:
+    """Mean over tokens of (1 - cos), per sample (B,): projections (B, N, T), the teacher's (B, M, T) resized to them."""
+    target = resize_tokens(teacher_patches, patches.shape[1])
+    return (1 - F.cosine_similarity(patches, target, dim=-1)).mean(dim=1)
 
 
 def teacher_shift(cells: Tensor, teacher_px: int, latent_side: int, translation: str) -> Tensor:

@@ -8,10 +8,10 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
 
 
 class InterruptRequest:
-    """While entered, the signals set ``requested`` instead of ending the process."""
+    """While entered, the signals are noted in ``received`` instead of ending the process."""
 
     def __init__(self) -> None:
-        self.requested = False
+        self.received: frozenset[int] = frozenset()
         self._previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -25,5 +25,10 @@ class InterruptRequest:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def _receive(self, _number: int, _frame: FrameType | None) -> None:
-        self.requested = True
+    @property
+    def requested(self) -> bool:
+        """Whether any signal came."""
+        return bool(self.received)
+
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
+        self.received |= {number}

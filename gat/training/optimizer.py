@@ -10,8 +10,11 @@ from gat.config import OptimConfig
 
 
 def width_aware_lr(config: OptimConfig, width: int) -> float:
-    """lr_base * lr_reference_width / width: with normalised inputs, a step changes a layer's output as width * lr."""
-    return config.lr_base * config.lr_reference_width / width
+    """lr_base * lr_reference_width / width: with normalised inputs, a step changes a layer's output as width * lr.
+
+    All times ``lr_multiple``.
+    """
+    return config.lr_multiple * config.lr_base * config.lr_reference_width / width
 
 
 def make_optimizer(parameters: Iterable[nn.Parameter], config: OptimConfig, width: int) -> AdamW:

@@ -20,6 +20,7 @@ from gat.training.checkpoint import DamagedCheckpointError, load_checkpoint, sav
 from gat.training.step import Networks
 
 CHECKPOINTS_KEPT = 2
+METRICS, RECORD = "metrics.jsonl", "record.json"
 WITHOUT_EFFECT = {
     "paths": None,
     "tracker": None,
@@ -29,8 +30,12 @@ WITHOUT_EFFECT = {
 
 
 def identity(config: Config) -> str:
-    """Hash of the settings less those that cannot change the result (``WITHOUT_EFFECT``)."""
+    """Hash of the settings less those that cannot change the result (``WITHOUT_EFFECT``).
+
+    A discriminator_size of null is the same as the generator's size by name.
+    """
     settings: dict[str, Any] = asdict(config)
+    settings["model"]["discriminator_size"] = config.model.discriminator_size or config.model.size
     for group, names in WITHOUT_EFFECT.items():
         if names is None:
             del settings[group]
@@ -46,6 +51,22 @@ def run_name(config: Config) -> str:
     return f"{config.data.source}-{size}-seed{config.training.seed}-{identity(config)[:8]}"
 
 
+def read_record(folder: Path, identity: str) -> dict[str, Any] | None:
+    """The record in ``folder``, if the run of that identity has ended there (finished or diverged)."""
+    file = folder / RECORD
+    if not file.exists():
+        return None
+    record: dict[str, Any] = json.loads(file.read_text())
+    return record if record.get("identity") == identity else None
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """All lines of a run's ``metrics.jsonl``; a last line cut short by a crash is left out."""
+    file = folder / METRICS
+    text = file.read_text() if file.exists() else ""
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
 class RunFolder:
     """Files of one run. Created with its resolved configuration when the run begins."""
 
@@ -54,8 +75,8 @@ class RunFolder:
         self.path = Path(paths.run) if paths.run else Path(paths.runs) / run_name(config)
         self.identity = identity(config)
         self.config_file = self.path / "config.yaml"
-        self.metrics_file = self.path / "metrics.jsonl"
-        self.record_file = self.path / "record.json"
+        self.metrics_file = self.path / METRICS
+        self.record_file = self.path / RECORD
         self.grid_file = self.path / "samples.png"
         self.checkpoints = self.path / "checkpoints"
 
@@ -89,10 +110,7 @@ class RunFolder:
 
     def ended_record(self) -> dict[str, Any] | None:
         """The record of this very run if it has ended (finished or diverged)."""
-        if not self.record_file.exists():
-            return None
-        record: dict[str, Any] = json.loads(self.record_file.read_text())
-        return record if record.get("identity") == self.identity else None
+        return read_record(self.path, self.identity)
 
     def write_record(self, record: dict[str, Any]) -> None:
         """Write ``record.json``."""
@@ -132,10 +150,7 @@ class RunFolder:
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """All lines of ``metrics.jsonl``; a last line cut short by a crash is left out."""
-        if not self.metrics_file.exists():
-            return []
-        text = self.metrics_file.read_text()
-        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+        return read_metrics(self.path)
 
     def cut_metrics(self, step: int) -> None:
         """Drop lines after ``step``: a resumed run writes them again."""

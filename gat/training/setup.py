@@ -1,8 +1,10 @@
 """From the configuration to the parts of a run: objective, networks, optimizers. Mistakes are told here, before any work."""
 
 import copy
+from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from gat.config import Config, ObjectiveConfig
 from gat.data.prepared import PreparedSet
@@ -12,7 +14,7 @@ from gat.models import Discriminator, Generator
 from gat.models.discriminator import DiscriminatorDims
 from gat.models.generator import GeneratorDims
 from gat.models.sizes import discriminator_dims, find_size, generator_dims
-from gat.objective.adversarial import Objective
+from gat.objective.adversarial import Objective, TeacherTokens, penalty_stride
 from gat.objective.alignment import TRANSLATIONS
 from gat.objective.augment import AugmentRates
 from gat.processes import ALONE, Processes
@@ -38,26 +40,61 @@ def check(config: Config) -> None:
         "training.eval_steps": config.training.eval_steps,
         "training.checkpoint_steps": config.training.checkpoint_steps,
         "training.divergence.patience_steps": config.training.divergence.patience_steps,
-        "evaluation.samples": config.evaluation.samples,
         "evaluation.batch_size": config.evaluation.batch_size,
         "data.resolution_px": config.data.resolution_px,
         "optim.lr_base": config.optim.lr_base,
+        "optim.lr_multiple": config.optim.lr_multiple,
         "objective.penalty_sigma": config.objective.penalty_sigma,
     }
     for name, value in positive.items():
         if value <= 0:
             raise UserError(f"{name}={value} must be positive")
+    if config.evaluation.samples < 0:
+        raise UserError(f"evaluation.samples={config.evaluation.samples} must be positive, or 0 for no evaluation")
+    check_successors(config)
+
+
+def check_successors(config: Config) -> None:
+    """:class:`UserError` for impossible settings of the terms that are off in GAT itself."""
+    objective, model = config.objective, config.model
+    penalty_stride(objective.penalty_fraction)
+    if objective.consistency_weight and num_stages(config) == 1:
+        raise UserError(
+            f"objective.consistency_weight={objective.consistency_weight} needs several stages: set it to 0, or have "
+            "model.num_stages > 1 and another schedule than objective.mng_schedule=none"
+        )
+    if not objective.generator_alignment_weight:
+        return
+    if config.teacher.name is None:
+        raise UserError(
+            f"objective.generator_alignment_weight={objective.generator_alignment_weight} needs a teacher: choose one, "
+            "or set it to 0"
+        )
+    depth, block = find_size(model.family, model.size).depth, objective.generator_alignment_block
+    if block is not None and not 0 <= block < depth:
+        raise UserError(
+            f"objective.generator_alignment_block={block} is no block of size {model.size}: choose one of 0 ... {depth - 1}"
+        )
+
+
+def num_stages(config: Config) -> int:
+    """K: one without MNG."""
+    return 1 if config.objective.mng_schedule == "none" else config.model.num_stages
 
 
 def make_objective(config: ObjectiveConfig, has_teacher: bool) -> Objective:
-    """The objective's switches; without a teacher the alignment is off."""
+    """The objective's switches; without a teacher D's alignment is off."""
     return Objective(
         mng_schedule=config.mng_schedule,
         mng_nested=config.mng_nested,
         mng_form=config.mng_form,
         penalty_weight=config.penalty_weight,
         penalty_sigma=config.penalty_sigma,
+        penalty_fraction=config.penalty_fraction,
+        logit_centering_weight=config.logit_centering_weight,
         alignment_weight=config.alignment_weight if has_teacher else 0.0,
+        generator_alignment_weight=config.generator_alignment_weight,
+        consistency_weight=config.consistency_weight,
     )
 
 
@@ -68,8 +105,11 @@ def augment_rates(config: ObjectiveConfig) -> AugmentRates:
 
 
 def network_dims(config: Config, data: PreparedSet, teacher_width: int) -> tuple[GeneratorDims, DiscriminatorDims]:
-    """Dimensions of both networks on this data; :class:`UserError` if they do not fit it."""
-    model, manifest = config.model, data.manifest
+    """Dimensions of both networks on this data; :class:`UserError` if they do not fit it.
+
+    ``teacher_width``: of the teacher that the networks with an alignment weight project to; 0: none.
+    """
+    model, manifest, objective = config.model, data.manifest, config.objective
     num_classes = model.num_classes or data.num_classes
     if data.num_classes < num_classes:
         raise UserError(
@@ -79,19 +119,43 @@ def network_dims(config: Config, data: PreparedSet, teacher_width: int) -> tuple
         raise UserError(
             f"the data has {data.num_classes} classes, more than model.num_classes={num_classes}: set model.num_classes=null"
         )
-    num_stages = 1 if config.objective.mng_schedule == "none" else model.num_stages
     shared = {
         "patch": model.patch,
         "num_classes": num_classes,
         "latent_side": manifest.latent_side,
         "channels": manifest.latent_channels,
-        "num_stages": num_stages,
+        "num_stages": num_stages(config),
     }
     discriminator_size = model.discriminator_size or model.size
-    return (
-        generator_dims(model.family, model.size, **shared),
-        discriminator_dims(model.family, discriminator_size, teacher_width=teacher_width, **shared),
+    generator = generator_dims(
+        model.family,
+        model.size,
+        teacher_width=teacher_width if objective.generator_alignment_weight else 0,
+        aligned_block=objective.generator_alignment_block if objective.generator_alignment_weight else None,
+        **shared,
     )
+    width = teacher_width if objective.alignment_weight else 0
+    return generator, discriminator_dims(model.family, discriminator_size, teacher_width=width, **shared)
+
+
+def my_rows(config: Config, processes: Processes) -> slice:
+    """Rows of a batch that are this process's; :class:`UserError` if its parts or the penalised samples are not whole."""
+    training = config.training
+    mine = processes.rows(training.batch_size)
+    size, rest = divmod(mine.stop - mine.start, training.accumulation)
+    if rest:
+        raise UserError(
+            f"training.batch_size={training.batch_size} over {processes.count} processes is not divisible by "
+            f"training.accumulation={training.accumulation}: change either"
+        )
+    stride = penalty_stride(config.objective.penalty_fraction)
+    if size % stride:
+        raise UserError(
+            f"objective.penalty_fraction={config.objective.penalty_fraction} takes one sample in {stride}, but the batch is "
+            f"worked through {size} at a time (training.batch_size={training.batch_size}, {processes.count} processes, "
+            f"training.accumulation={training.accumulation}): change one, so that {stride} divides"
+        )
+    return mine
 
 
 def make_networks(
@@ -115,8 +179,13 @@ def make_networks(
     )
 
 
-def step_settings(config: Config, has_teacher: bool, processes: Processes = ALONE) -> StepSettings:
-    """Constants of the training step."""
+def step_settings(
+    config: Config,
+    has_teacher: bool,
+    processes: Processes = ALONE,
+    sample_tokens: Callable[[Tensor], TeacherTokens] | None = None,
+) -> StepSettings:
+    """Constants of the training step. ``has_teacher``: of the real images; ``sample_tokens``: see :class:`StepSettings`."""
     return StepSettings(
         objective=make_objective(config.objective, has_teacher),
         clip_norm=config.optim.clip_norm,
@@ -124,4 +193,5 @@ def step_settings(config: Config, has_teacher: bool, processes: Processes = ALON
         bf16=config.training.precision == "bf16",
         accumulation=config.training.accumulation,
         all_reduce=processes.sum,
+        sample_tokens=sample_tokens,
     )

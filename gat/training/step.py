@@ -2,7 +2,7 @@
 
 The generator does not change between the two, so its images are computed once (the release computes them twice), unless the
 batch is worked through in parts: then they are computed again rather than all their graphs kept.
-Shapes: K stages, B batch, C channels, H latent side.
+Shapes: K stages, B batch, C channels, H latent side, N patch tokens, T teacher width.
 """
 
 from collections.abc import Callable
@@ -61,6 +61,7 @@ class StepSettings:
     """Constants of the step. ``bf16``: run the networks under autocast.
 
     ``accumulation``: parts in which the batch is worked through. ``all_reduce``: sums a tensor over the processes.
+    ``sample_tokens``: the teacher's tokens of sample latents (B, C, H, W), decoded; None: no alignment of G.
     """
 
     objective: Objective
@@ -69,15 +70,24 @@ class StepSettings:
     bf16: bool
     accumulation: int
     all_reduce: Callable[[Tensor], Tensor]
+    sample_tokens: Callable[[Tensor], TeacherTokens] | None = None
+
+
+@dataclass(frozen=True)
+class Fakes:
+    """``stages`` (K, B, C, H, W) and, if G is aligned, its tokens ``projected`` (B, N, T), both with their graph."""
+
+    stages: Tensor
+    projected: Tensor | None
 
 
 @dataclass(frozen=True)
 class Part:
-    """One of the parts of a batch, with its draws; ``fake`` stages (K, B, C, H, W) with their graph, if they are kept."""
+    """One of the parts of a batch, with its draws and its fakes, if they are kept."""
 
     batch: Batch
     noise: StepNoise
-    fake: Tensor | None
+    fakes: Fakes | None
 
 
 def training_step(networks: Networks, batch: Batch, noise: StepNoise, settings: StepSettings) -> dict[str, Tensor]:
@@ -86,19 +96,28 @@ def training_step(networks: Networks, batch: Batch, noise: StepNoise, settings: 
     With several processes ``batch`` and ``noise`` are this process's; gradients and class means are those of all.
     """
     with torch.autocast(batch.real.device.type, torch.bfloat16, enabled=settings.bf16):
-        parts = split(networks, batch, noise, settings.accumulation)
+        parts = split(networks, batch, noise, settings)
         metrics = discriminator_step(networks, parts, settings) | generator_step(networks, parts, settings)
     update_ema(networks.ema, networks.generator, settings.ema_decay)
     return metrics
 
 
-def split(networks: Networks, batch: Batch, noise: StepNoise, count: int) -> list[Part]:
-    """``count`` equal parts of a batch. The fakes of a whole batch are computed here, once for both steps."""
-    if count == 1:
-        return [Part(batch, noise, networks.generator_calls(noise.z, batch.labels))]
-    size = len(batch.labels) // count
+def split(networks: Networks, batch: Batch, noise: StepNoise, settings: StepSettings) -> list[Part]:
+    """Equal parts of a batch. The fakes of a whole batch are computed here, once for both steps."""
+    if settings.accumulation == 1:
+        return [Part(batch, noise, make_fakes(networks, batch, noise, settings))]
+    size = len(batch.labels) // settings.accumulation
     slices = [slice(start, start + size) for start in range(0, len(batch.labels), size)]
     return [Part(batch.rows(rows), noise.rows(rows), None) for rows in slices]
+
+
+def make_fakes(networks: Networks, batch: Batch, noise: StepNoise, settings: StepSettings) -> Fakes:
+    """G's stages for the labels of ``batch``; with their graph, for G's step."""
+    if settings.sample_tokens is None:
+        return Fakes(networks.generator_calls(noise.z, batch.labels), None)
+    record: dict[str, Tensor] = {}
+    stages = networks.generator_calls(noise.z, batch.labels, record=record)
+    return Fakes(stages, record["aligned"])
 
 
 def discriminator_step(networks: Networks, parts: list[Part], settings: StepSettings) -> dict[str, Tensor]:
@@ -108,7 +127,7 @@ def discriminator_step(networks: Networks, parts: list[Part], settings: StepSett
         batch, noise = part.batch, part.noise
         with _gradients_stay_here(networks.discriminator_calls, unless=i == len(parts) - 1):
             with torch.no_grad():
-                fake = networks.generator(noise.z, batch.labels) if part.fake is None else part.fake.detach()
+                fake = networks.generator(noise.z, batch.labels) if part.fakes is None else part.fakes.stages.detach()
             loss = discriminator_loss(
                 networks.discriminator_calls,
                 batch.real,
@@ -120,14 +139,17 @@ def discriminator_step(networks: Networks, parts: list[Part], settings: StepSett
                 batch.teacher,
             )
             (loss.total.mean() / len(parts)).backward()
-        terms = {"d_loss": loss.total, "d_adversarial": loss.adversarial, "ar1": loss.ar1, "ar2": loss.ar2}
-        terms |= {"alignment": loss.alignment} if loss.alignment is not None else {}
-        terms["logit_gap"] = loss.real_logits - loss.fake_logits
-        logits = torch.cat([loss.real_logits, loss.fake_logits]).detach()
-        means = {name: term.detach().mean() for name, term in terms.items()} | {
-            "logit_rms": logits.square().mean().sqrt()
+        terms = {
+            "d_loss": loss.total,
+            "d_adversarial": loss.adversarial,
+            "ar1": loss.ar1,
+            "ar2": loss.ar2,
+            "alignment": loss.alignment,
+            "logit_centering": loss.centering,
+            "logit_gap": loss.real_logits - loss.fake_logits,
         }
-        sums.append(means | stage_statistics(fake))
+        logits = torch.cat([loss.real_logits, loss.fake_logits]).detach()
+        sums.append(_means(terms) | {"logit_rms": logits.square().mean().sqrt()} | stage_statistics(fake))
     norm = _descend(networks.discriminator, networks.discriminator_optimizer, settings.clip_norm)
     return _mean(sums) | {"d_grad_norm": norm}
 
@@ -140,12 +162,20 @@ def generator_step(networks: Networks, parts: list[Part], settings: StepSettings
     for i, part in enumerate(parts):
         batch, noise = part.batch, part.noise
         with _gradients_stay_here(networks.generator_calls, unless=i == len(parts) - 1):
-            fake = networks.generator_calls(noise.z, batch.labels) if part.fake is None else part.fake
+            fakes = part.fakes or make_fakes(networks, batch, noise, settings)
             loss = generator_loss(
-                networks.discriminator, batch.real, fake, batch.labels, noise.generator, settings.objective
+                networks.discriminator,
+                batch.real,
+                fakes.stages,
+                batch.labels,
+                noise.generator,
+                settings.objective,
+                fakes.projected,
+                settings.sample_tokens(fakes.stages[-1].detach()) if settings.sample_tokens else None,
             )
             (loss.total.mean() / len(parts)).backward()
-        losses.append({"g_loss": loss.total.detach().mean()})
+        terms = {"g_loss": loss.total, "consistency": loss.consistency, "generator_alignment": loss.alignment}
+        losses.append(_means(terms))
         with torch.no_grad():
             w = networks.generator.style(noise.z, batch.labels)
         class_sums = class_sums + networks.generator.class_sums(w, batch.labels)
@@ -172,6 +202,11 @@ def _descend(model: nn.Module, optimizer: AdamW, clip_norm: float) -> Tensor:
     optimizer.step()
     optimizer.zero_grad()
     return norm.detach()
+
+
+def _means(terms: dict[str, Tensor | None]) -> dict[str, Tensor]:
+    """Means of per-sample terms (B,), without those that are off."""
+    return {name: term.detach().mean() for name, term in terms.items() if term is not None}
 
 
 def _mean(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:

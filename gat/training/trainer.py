@@ -11,7 +11,7 @@ from tqdm import tqdm
 from gat.config import Config
 from gat.data.order import TrainingOrder
 from gat.data.prepare import prepare
-from gat.errors import Interrupted, UserError
+from gat.errors import Interrupted
 from gat.evaluation.evaluator import Evaluator
 from gat.processes import Processes
 from gat.training.change import changes, snapshot
@@ -20,7 +20,8 @@ from gat.training.feed import Feed
 from gat.training.interrupt import InterruptRequest
 from gat.training.noise import draw_noise
 from gat.training.run_folder import RunFolder
-from gat.training.setup import augment_rates, make_networks, network_dims, step_settings
+from gat.training.sample_teacher import SampleTeacher, live_teacher
+from gat.training.setup import augment_rates, make_networks, my_rows, network_dims, step_settings
 from gat.training.step import training_step
 from gat.training.trackers import NoTracker, Tracker, open_tracker
 
@@ -32,21 +33,19 @@ class Trainer:
 
     def __init__(self, config: Config, folder: RunFolder, device: torch.device, processes: Processes) -> None:
         self.config, self.folder, self.device, self.processes = config, folder, device, processes
-        self.mine = processes.rows(config.training.batch_size)
-        if (self.mine.stop - self.mine.start) % config.training.accumulation:
-            raise UserError(
-                f"training.batch_size={config.training.batch_size} over {processes.count} processes is not divisible by "
-                f"training.accumulation={config.training.accumulation}: change either"
-            )
+        self.mine = my_rows(config, processes)
         with processes.main_first():
             data = prepare(config.data, config.autoencoder, Path(config.paths.prepared), device)
             aligned = config.teacher if config.objective.alignment_weight else None
             order = TrainingOrder(len(data), config.training.batch_size, config.training.seed)
             self.feed = Feed(data, order, aligned, device)
-        self.dims = network_dims(config, data, self.feed.teacher_width)
+            teacher = live_teacher(config, self.feed.teacher, device)
+        self.dims = network_dims(config, data, teacher.width if teacher else self.feed.teacher_width)
         self.networks = make_networks(config, self.dims, device, processes)
-        self.settings = step_settings(config, self.feed.teacher is not None, processes)
-        self.evaluator = Evaluator(data, config.evaluation, device, processes)
+        self.evaluator = Evaluator(data, config.evaluation, device, processes) if config.evaluation.samples else None
+        autoencoder = self.evaluator.autoencoder if self.evaluator else data.autoencoder().to(device)
+        sample_tokens = SampleTeacher(teacher, autoencoder, data.manifest.scale) if teacher else None
+        self.settings = step_settings(config, self.feed.teacher is not None, processes, sample_tokens)
         self.watch = DivergenceWatch(config.training.divergence)
         self.tracker: Tracker = NoTracker()
         self.unseen: list[tuple[int, dict[str, Tensor]]] = []
@@ -79,7 +78,9 @@ class Trainer:
                 if divergence is not None:
                     return divergence
                 if stop:
-                    raise Interrupted(f"interrupted after step {step}: the same command goes on from there")
+                    raise Interrupted(
+                        f"interrupted after step {step}: the same command goes on from there", interrupt.received
+                    )
         return None
 
     def _advance(self, step: int) -> bool:
@@ -122,7 +123,7 @@ class Trainer:
             line[f"lr_{network[0]}"] = getattr(self.networks, f"{network}_optimizer").param_groups[0]["lr"]
         line["images_per_s"] = images_per_s
         evaluates = divergence is None and (step == training.total_steps or step % training.eval_steps == 0)
-        evaluated = self._evaluate() if evaluates else {}
+        evaluated = self._evaluate(self.evaluator) if evaluates and self.evaluator else {}
         if self.processes.is_main:
             self.folder.append_metrics(line | evaluated)
             self.tracker.log(step, line | evaluated)
@@ -132,11 +133,11 @@ class Trainer:
                 progress.write(f"step {step}: " + ", ".join(f"{key} {value:.4g}" for key, value in evaluated.items()))
         return divergence
 
-    def _evaluate(self) -> dict[str, float]:
-        metrics = self.evaluator.evaluate(self.networks.ema)
+    def _evaluate(self, evaluator: Evaluator) -> dict[str, float]:
+        metrics = evaluator.evaluate(self.networks.ema)
         if self.processes.is_main:
             with self.folder.told():
-                self.evaluator.save_grid(self.networks.ema, self.folder.grid_file)
+                evaluator.save_grid(self.networks.ema, self.folder.grid_file)
         return metrics
 
     def _save(self, step: int) -> Divergence | None:
