@@ -1,46 +1,31 @@
-"""Train one GAT from its configuration: ``python experiments/run.py [group=option] [field=value] ...``."""
+"""Train one GAT from its configuration, or with ``-m`` launch a sweep of them.
 
-import sys
+``python experiments/run.py [group=option] [field=value] ...``, ``python experiments/run.py -m sweep=NAME study=NAME ...``.
+"""
+
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import hydra
-from hydra.core.config_store import ConfigStore
-from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
+from omegaconf import DictConfig
 
-from gat.config import Config
-from gat.errors import Interrupted, LostProcessError, UserError
+from experiments.exits import exits
+from experiments.settings import CONF, register, run_config
+from gat.errors import UserError
 from gat.training.run import run
 
-EXIT_USER_ERROR = 2
-EXIT_LOST_PROCESS = 70
-EXIT_INTERRUPTED = 75  # "temporary failure": the same command goes on
-CONF = Path(__file__).parent / "conf"
-
-ConfigStore.instance().store(name="schema", node=Config)
+register()
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def main(settings: DictConfig) -> None:
     """Run, then say where everything lies; a mistake of the user's is one line and exit code 2."""
-    try:
-        record = run(cast(Config, OmegaConf.to_object(settings)))
-    except MissingMandatoryValue as error:
-        sys.exit(fail(f"{error.full_key} is not set: give {error.full_key}=VALUE on the command line", EXIT_USER_ERROR))
-    except UserError as error:
-        sys.exit(fail(str(error), EXIT_USER_ERROR))
-    except LostProcessError as error:
-        sys.exit(fail(str(error), EXIT_LOST_PROCESS))
-    except Interrupted as interruption:
-        sys.exit(fail(str(interruption), EXIT_INTERRUPTED, kind="stopped"))
-    if record is not None:
-        report(record)
-
-
-def fail(message: str, code: int, kind: str = "error") -> int:
-    """Print one line to standard error; returns the exit ``code``."""
-    print(f"{kind}: {message}", file=sys.stderr, flush=True)
-    return code
+    with exits():
+        if settings.sweep.claim is not None:
+            raise UserError(f"sweep={settings.sweep.name} is many runs: launch them with -m")
+        record = run(run_config(settings))
+        if record is not None:
+            report(record)
 
 
 def report(record: dict[str, Any]) -> None:
@@ -55,7 +40,8 @@ def report(record: dict[str, Any]) -> None:
     print(f"  configuration                {folder}/config.yaml")
     print(f"  metrics                      {folder}/metrics.jsonl")
     print(f"  record                       {folder}/record.json")
-    print(f"  samples, a row per class     {folder}/samples.png")
+    if (Path(folder) / "samples.png").exists():
+        print(f"  samples, a row per class     {folder}/samples.png")
     print(f"  checkpoint                   {record['checkpoint']}")
 
 

@@ -1,17 +1,16 @@
 """Shared fixtures."""
 
 from pathlib import Path
-from typing import cast
 
 import pytest
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from torch import Tensor
 
-from experiments.run import CONF
+from experiments.settings import CONF, register, run_config
 from gat.config import Config
 
+register()
 DATA = Path(__file__).parent / "data"
 
 
@@ -34,7 +33,7 @@ def relative_error(ours: Tensor, theirs: Tensor) -> float:
 def compose_config(*overrides: str) -> Config:
     """The configuration that ``python experiments/run.py`` makes of ``overrides``."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return cast(Config, OmegaConf.to_object(compose("config", overrides=list(overrides))))
+        return run_config(compose("config", overrides=list(overrides)))
 
 
 @pytest.fixture(scope="session")

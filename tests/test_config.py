@@ -6,10 +6,12 @@ import pytest
 from hydra.errors import ConfigCompositionException
 from omegaconf import MISSING
 
-from experiments.run import CONF
+from experiments.settings import CONF
+from gat.config import Config
 from tests.conftest import compose_config
 
-CHOICES = sorted(f"{file.parent.name}={file.stem}" for file in CONF.glob("*/*.yaml"))
+GROUPS = {field.name for field in dataclasses.fields(Config)}
+CHOICES = sorted(f"{f.parent.name}={f.stem}" for f in CONF.glob("*/*.yaml") if f.parent.name in GROUPS)
 
 
 @pytest.mark.parametrize("choice", CHOICES)

@@ -1,0 +1,73 @@
+"""Gather the records of sweeps into tidy tables: ``python experiments/collect.py [sweep=NAME] [study=NAME]``.
+
+Writes ``results/STUDY/SWEEP.csv``, a row per run and evaluation (columns: results/README.md), and beside it ``SWEEP.json``:
+claim and rule as they stood when the runs were submitted, and which runs are missing. ``runs=FOLDER``, ``results=FOLDER``.
+"""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from experiments.exits import exits
+from experiments.study.arguments import FILTERS, find_submissions, parse
+from experiments.study.records import current, rows_of_run
+from experiments.study.states import ENDED, run_states
+from experiments.study.submission import Submission
+from gat.files import replacing, told, write_json
+
+ARGUMENTS = FILTERS | {"results": "folder of the tables (default: results)"}
+
+
+def collect(sweep: list[Submission], everything: list[Submission], results: Path) -> None:
+    """Write and report the table of one sweep; ``sweep``: its submissions, oldest first."""
+    newest = sweep[-1]
+    runs, others = current(sweep)
+    states = run_states([entry for _, entry in runs], everything)
+    at = newest.claim["at"] if newest.claim else "evaluations"
+    rows = [row for s, entry in runs for row in rows_of_run(s, entry, states[entry.run_folder], at)]
+    missing = [(entry, states[entry.run_folder]) for _, entry in runs if states[entry.run_folder].kind not in ENDED]
+    file = results / newest.study / f"{newest.sweep}.csv"
+    with told(f"table {file}", "collect again"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(file) as stream:
+            pd.DataFrame(rows).to_csv(stream, index=False)
+        write_json(
+            file.with_suffix(".json"), head(newest, sweep, others, [e.arm + f" seed {e.seed}" for e, _ in missing])
+        )
+    print(f"{file}: {len(rows)} rows of {len(runs) - len(missing)} runs")
+    for entry, state in missing:
+        print(f"  missing: {entry.arm}, seed {entry.seed}: {state.kind} {state.detail}".rstrip())
+    for other in others:
+        print(f"  other settings, not in the table: submission {other.id} of {len(other.entries)} runs")
+
+
+def head(
+    newest: Submission, sweep: list[Submission], others: list[Submission], missing: list[str]
+) -> dict[str, object]:
+    """What stands beside a table: claim, submissions, missing runs."""
+    mine = [s for s in sweep if s not in others]
+    return {
+        "study": newest.study,
+        "sweep": newest.sweep,
+        "claim": newest.claim,
+        "claim_changed": any(s.claim != newest.claim for s in mine),
+        "submissions": [
+            {"id": s.id, "submitted_at": s.submitted_at, "git": s.git, "launcher": s.launcher} for s in mine
+        ],
+        "missing": missing,
+    }
+
+
+def main() -> None:
+    """Collect every sweep that the arguments choose."""
+    with exits():
+        values = parse(sys.argv[1:], ARGUMENTS)
+        everything, chosen = find_submissions(values)
+        for study, name in sorted({(s.study, s.sweep) for s in chosen}):
+            sweep = [s for s in chosen if (s.study, s.sweep) == (study, name)]
+            collect(sweep, everything, Path(values.get("results", "results")))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""How commands end: one line on standard error and an exit code instead of a traceback."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from omegaconf import MissingMandatoryValue
+
+from gat.errors import Interrupted, LostProcessError, UserError
+
+EXIT_USER_ERROR = 2
+EXIT_LOST_PROCESS = 70
+EXIT_INTERRUPTED = 75  # "temporary failure": the same command goes on
+
+
+@contextmanager
+def exits() -> Iterator[None]:
+    """Turn the errors that a user can mend into one line and an exit code."""
+    try:
+        yield
+    except MissingMandatoryValue as error:
+        sys.exit(fail(f"{error.full_key} is not set: give {error.full_key}=VALUE on the command line", EXIT_USER_ERROR))
+    except UserError as error:
+        sys.exit(fail(str(error), EXIT_USER_ERROR))
+    except LostProcessError as error:
+        sys.exit(fail(str(error), EXIT_LOST_PROCESS))
+    except Interrupted as interruption:
+        sys.exit(fail(str(interruption), EXIT_INTERRUPTED, kind="stopped"))
+
+
+def fail(message: str, code: int, kind: str = "error") -> int:
+    """Print one line to standard error; returns the exit ``code``."""
+    print(f"{kind}: {message}", file=sys.stderr, flush=True)
+    return code

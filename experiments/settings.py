@@ -1,0 +1,186 @@
+"""Settings around those of a run: which claim, at which scale, on which cluster, and how to launch it."""
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, cast
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from gat.config import Config
+from gat.errors import UserError
+
+CONF = Path(__file__).parent / "conf"
+SWEEPS = Path(__file__).parent.parent / "sweeps"
+
+
+@dataclass
+class ClaimConfig:
+    """Head of a sweep: what the paper says, what is compared, and the rule that decides. The analysis reads it."""
+
+    id: str
+    """Name of the claim."""
+    sentence: str
+    """The claim in words."""
+    source: str
+    """Where it stands: version, section, figure or table; or that it does not stand in the paper."""
+    paper: list[dict[str, Any]]
+    """Numbers given: ``what``, ``value``, ``about`` (read off a figure), ``source``."""
+    compared: str
+    """What is compared, in words."""
+    metric: str
+    """``frechet`` (the study's distance) or the name of a column of metrics."""
+    at: str
+    """``end``, ``evaluations`` (each one) or ``steps`` (each logged one)."""
+    rule: list[dict[str, Any]]
+    """Tests that decide, each a ``kind`` and its arguments (``experiments/study/claims.py``)."""
+    confidence: float
+    """Level of the intervals that the tests look at (over seeds)."""
+    confirms: str
+    """The rule in words: when the claim is confirmed,"""
+    refutes: str
+    """and when it is refuted; undecided otherwise."""
+    seeds: int
+    """Number of seeds: training.seed = 0, 1, ..."""
+    stopping: str
+    """When runs end and no more are added."""
+
+
+@dataclass
+class SweepConfig:
+    """Runs of one claim: every arm, with every point of the grid, with every seed."""
+
+    name: str
+    claim: ClaimConfig | None
+    common: dict[str, Any] = field(default_factory=dict)
+    """Overrides of all runs."""
+    arms: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Overrides by name of the arm."""
+    grid: dict[str, list[Any]] = field(default_factory=dict)
+    """Values by setting."""
+    arm: str | None = None
+    """Which arm and point a run is (set by the sweep)."""
+
+
+@dataclass
+class StudyConfig:
+    """The scale at which sweeps are run: what their logical sizes stand for."""
+
+    name: str
+    total_steps: int
+    """Length of a run."""
+    short_steps: int
+    """Length of runs that look for divergence only."""
+    batch_size: int
+    patches: dict[str, int]
+    """``small``, ``medium`` and ``large`` patches in latent cells."""
+    evaluations: dict[str, str]
+    """``curve`` (during training) and ``final``: choices of the evaluation group."""
+    autoencoders: dict[str, str]
+    """``first``, ``second``, ``third``: choices of the autoencoder group."""
+    processes: int
+    """Processes per run, one per GPU where there are GPUs."""
+    on_gpu: bool
+    latent_side: int | None
+    """Side of the latents, number of classes and width of the teacher's tokens: for estimates before data are prepared."""
+    num_classes: int | None
+    teacher_width: int | None
+    sustained_tflops: float | None
+    """Rate per process for estimates, where the cluster gives none: what training sustains, not the data sheet's peak."""
+
+
+@dataclass
+class ClusterConfig:
+    """Facts of a site: copy ``conf/cluster/default.yaml``, fill it in, choose it with ``cluster=NAME``."""
+
+    partition: str | None
+    account: str | None
+    qos: str | None
+    constraint: str | None
+    exclude: str | None
+    gpus_per_node: int
+    """GPUs that a node has: a run of more processes takes several nodes."""
+    cpus_per_task: int | None
+    mem_gb: int | None
+    """Memory per node."""
+    timeout_min: int
+    """Time limit of a job; a run that takes longer goes on in the same job, requeued."""
+    max_num_timeout: int
+    """How often a job may reach its limit; pre-emptions are not counted."""
+    signal_delay_s: int
+    """How long before the limit the job is told to save: longer than a step, an evaluation and a checkpoint."""
+    array_parallelism: int
+    """Jobs of one array that run at a time."""
+    setup: list[str]
+    """Lines of shell before the run: modules, environment variables."""
+    additional_parameters: dict[str, Any]
+    """Any other option of sbatch."""
+    sustained_tflops: float | None
+    """Rate per process for estimates; null: the study's."""
+
+
+@dataclass
+class LaunchConfig:
+    """How ``-m`` launches its jobs."""
+
+    to: str
+    """``slurm``, ``local``, or ``auto``: SLURM where there is sbatch, else local processes."""
+    dry_run: bool
+    """Show the jobs, submit nothing."""
+    wait: bool
+    """Return when all jobs have ended instead of at once."""
+    local_jobs: int
+    """Local processes: jobs at a time."""
+
+
+@dataclass
+class ExperimentConfig(Config):
+    """A run, and what surrounds it."""
+
+    study: StudyConfig
+    sweep: SweepConfig
+    cluster: ClusterConfig
+    launch: LaunchConfig
+
+
+def register() -> None:
+    """Make schema, sweeps and resolvers known to Hydra."""
+    store = ConfigStore.instance()
+    store.store(name="schema", node=ExperimentConfig)
+    for file in SWEEPS.glob("*.yaml"):
+        store.store(group="sweep", name=file.stem, node=OmegaConf.load(file), provider=str(SWEEPS))
+    OmegaConf.register_new_resolver("times", lambda value, factor: value * factor, replace=True)
+    OmegaConf.register_new_resolver("divided", _divided, replace=True)
+
+
+def _divided(value: int, divisor: int) -> int:
+    if value % divisor:
+        raise UserError(f"a sweep divides {value} by {divisor}, which leaves a rest: change the study's figure")
+    return value // divisor
+
+
+def run_config(settings: DictConfig) -> Config:
+    """The settings of the run alone, resolved; MissingMandatoryValue for one that the user must give."""
+    groups = (f.name for f in fields(Config))
+    return typed({g: OmegaConf.to_container(settings[g], resolve=True, throw_on_missing=True) for g in groups})
+
+
+def typed(settings: Any) -> Config:
+    """A run's settings as :class:`gat.config.Config`, checked against its types."""
+    return cast(Config, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), settings)))
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What surrounds the runs of a sweep, resolved."""
+
+    study: StudyConfig
+    sweep: SweepConfig
+    cluster: ClusterConfig
+    launch: LaunchConfig
+
+
+def surroundings(settings: DictConfig) -> Surroundings:
+    """Study, sweep, cluster and launch of composed settings."""
+    parts: dict[str, Any] = {f.name: OmegaConf.to_object(settings[f.name]) for f in fields(Surroundings)}
+    return Surroundings(**parts)

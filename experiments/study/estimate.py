@@ -1,0 +1,105 @@
+"""What a sweep would cost, before anything is submitted: FLOPs of training, and device-hours at a stated rate."""
+
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+
+from experiments.settings import ClusterConfig, StudyConfig
+from experiments.study.plan import Planned
+from experiments.study.points import ARM, SEED
+from gat.config import Config
+from gat.models.flops import iteration_flops
+from gat.models.sizes import discriminator_dims, generator_dims
+from gat.training.run_folder import identity, read_record
+
+SECONDS_PER_HOUR = 3600
+UNCOMPARED = ("paths",)
+
+
+def training_flops(config: Config, study: StudyConfig) -> float | None:
+    """FLOPs of a whole run; None if the study does not say how large its latents are.
+
+    Counted: matrix products of G and D. Not counted: teacher, autoencoder, evaluation, preparation.
+    """
+    if study.latent_side is None or study.num_classes is None or study.teacher_width is None:
+        return None
+    model, objective = config.model, config.objective
+    shared = {
+        "patch": model.patch,
+        "num_classes": study.num_classes,
+        "latent_side": study.latent_side,
+        "channels": config.autoencoder.latent_channels,
+        "num_stages": 1 if objective.mng_schedule == "none" else model.num_stages,
+    }
+    aligned = config.teacher.name is not None and objective.alignment_weight > 0
+    width = study.teacher_width if objective.generator_alignment_weight else 0
+    generator = generator_dims(model.family, model.size, teacher_width=width, **shared)
+    discriminator = discriminator_dims(
+        model.family, model.discriminator_size or model.size, teacher_width=study.teacher_width * aligned, **shared
+    )
+    batch = config.training.batch_size
+    fraction = objective.penalty_fraction
+    per_step = iteration_flops(generator, discriminator, batch, penalty_fraction=fraction, aligned=aligned)
+    return float(per_step) * config.training.total_steps
+
+
+def preview(planned: list[Planned], default: Config, study: StudyConfig, cluster: ClusterConfig) -> str:
+    """What a dry run prints: every job with its overrides, and its cost."""
+    rate = cluster.sustained_tflops or study.sustained_tflops
+    rows = []
+    for run in planned:
+        flops = training_flops(run.config, study)
+        hours = flops / (rate * 1e12) / SECONDS_PER_HOUR if flops is not None and rate else None
+        record = read_record(run.folder, identity(run.config))
+        rows.append(
+            {
+                "arm": run.arm,
+                "seed": run.config.training.seed,
+                "steps": run.config.training.total_steps,
+                "batch": run.config.training.batch_size,
+                "PFLOP": flops / 1e15 if flops is not None else None,
+                "device-hours": hours,
+                "state": record["status"] if record else "not run",
+                "run": run.folder.name,
+            }
+        )
+    table = pd.DataFrame(rows)
+    lines = [f"settings that differ from the default's ({len(planned)} runs, study {study.name}):"]
+    lines += [f"  {line}" for line in _common_differences(planned, default)]
+    lines += ["jobs:", table.to_string(index=False, na_rep="-", float_format=lambda value: f"{value:.4g}")]
+    lines += ["their settings beyond those:"]
+    lines += [f"  {line}" for line in dict.fromkeys(_own_settings(run, planned) for run in planned)]
+    total = f"total {table['PFLOP'].sum():.4g} PFLOP" if table["PFLOP"].notna().all() else "total FLOPs unknown"
+    at = f"{table['device-hours'].sum():.4g} device-hours at {rate:g} TFLOP/s per device" if rate else ""
+    unstated = "no rate stated: set cluster.sustained_tflops for device-hours"
+    lines += [f"{total}, {at or unstated} (G and D in training; teacher, autoencoder and evaluation not counted)"]
+    return "\n".join([*lines, "dry run: nothing was submitted"])
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted name."""
+    items: dict[str, Any] = {}
+    for key, value in values.items():
+        items |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return items
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    return {key: value for key, value in flat(asdict(config)).items() if not key.startswith(UNCOMPARED)}
+
+
+def _common_differences(planned: list[Planned], default: Config) -> list[str]:
+    """Settings that all runs share and the default does not."""
+    ours, base = [_settings(run.config) for run in planned], _settings(default)
+    same = {key: value for key, value in ours[0].items() if all(other[key] == value for other in ours)}
+    return [f"{key}: {base[key]} -> {value}" for key, value in same.items() if base[key] != value]
+
+
+def _own_settings(run: Planned, planned: list[Planned]) -> str:
+    """What an arm has that other arms have not; seeds apart."""
+    ours = [_settings(other.config) for other in planned]
+    mine = _settings(run.config)
+    own = [f"{key}={value}" for key, value in mine.items() if any(other[key] != value for other in ours)]
+    typed = [o for o in run.overrides if not o.startswith((ARM, SEED, "launch.", "cluster"))]
+    return f"{run.arm}: {', '.join(o for o in own if not o.startswith(SEED))}  [overrides: {' '.join(typed)}]"

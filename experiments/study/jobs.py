@@ -1,0 +1,71 @@
+"""One job: the run of a frozen configuration, as submitit carries it out and requeues it."""
+
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from submitit.helpers import DelayedSubmission
+
+from experiments.exits import exits
+from experiments.settings import typed
+from gat.config import Config
+from gat.errors import Interrupted, LostProcessError, UserError
+from gat.files import replacing
+from gat.training.run import run
+
+EXIT_TERMINATED = 128 + signal.SIGTERM
+
+
+def read_config(file: Path) -> Config:
+    """A frozen configuration; :class:`UserError` if the code no longer knows its settings."""
+    try:
+        settings = OmegaConf.load(file)
+        assert isinstance(settings, DictConfig)
+        return typed(settings)
+    except Exception as error:  # YAML and omegaconf each raise their own kinds
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{file}: not a configuration of this version ({reason}): submit the sweep again") from error
+
+
+@dataclass(frozen=True)
+class RunJob:
+    """The job of one run. submitit pickles it; what it does is in ``config_file``, frozen when it was submitted."""
+
+    config_file: Path
+    error_file: Path
+
+    def __call__(self) -> str:
+        """Carry the run out or on; returns how it ended. Time-out and pre-emption save, and requeue the job."""
+        self.error_file.unlink(missing_ok=True)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))  # submitit ignores it; training saves first
+        with exits():
+            try:
+                record = run(read_config(self.config_file))
+            except Interrupted as stop:
+                if stop.signals != {signal.SIGTERM}:  # that alone is scancel, or a requeue that SLURM sees to
+                    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what the requeue sends, on the way out
+                    signal.raise_signal(signal.SIGUSR2)  # submitit's own handler: counts time-outs, requeues, exits
+                self.tell(stop)
+                raise
+            except Exception as error:
+                self.tell(error)
+                raise
+        return record["status"] if record else "not the main process"
+
+    def checkpoint(self) -> DelayedSubmission:
+        """What submitit runs when the job starts again: the same, from the last checkpoint."""
+        return DelayedSubmission(self)
+
+    def tell(self, error: Exception) -> None:
+        """Keep the error in a line. That another process was lost is no news where that one has told why."""
+        if isinstance(error, LostProcessError) and self.error_file.exists():
+            return
+        text = str(error).strip().splitlines() or [""]
+        plain = isinstance(error, UserError | Interrupted | LostProcessError)
+        line = text[0] if plain else f"{type(error).__name__}: {text[0]}"
+        self.error_file.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(self.error_file) as stream:
+            stream.write(f"{line} [{os.uname().nodename}]\n".encode())

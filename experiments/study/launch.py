@@ -1,0 +1,158 @@
+"""From the points of a sweep to submitted jobs. What is done or under way is left alone."""
+
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+
+from experiments.settings import Surroundings, run_config, surroundings
+from experiments.study import local, slurm
+from experiments.study.claims import check_claim
+from experiments.study.estimate import preview
+from experiments.study.jobs import RunJob
+from experiments.study.plan import Compose, Planned, plan
+from experiments.study.states import ENDED, UNDER_WAY, RunState, run_states
+from experiments.study.submission import (
+    SWEEPS_FOLDER,
+    Entry,
+    Submission,
+    new_submission,
+    read_submissions,
+)
+from experiments.study.table import wait_for
+from gat.errors import UserError, require_choice
+from gat.files import one_at_a_time, replacing, told
+from gat.platform import git_state
+from gat.training.run_folder import identity
+
+
+def launch(
+    master: DictConfig, points: Sequence[Sequence[str]], compose: Compose, parameters: dict[str, Any]
+) -> Submission | None:
+    """Submit the runs of ``points`` that are neither done nor under way, and return at once (or wait, if asked to).
+
+    ``parameters``: hydra-submitit-launcher's. Returns the submission, None after a dry run. Raises :class:`UserError` for
+    mistakes in any of them, before anything is submitted.
+    """
+    settings = surroundings(master)
+    place = launcher_of(settings.launch.to)
+    shape = slurm.resources(settings.study, settings.cluster) if place == "slurm" else {}
+    check_claim(settings.sweep.claim)
+    planned = plan(points, compose)
+    runs = Path(planned[0].config.paths.runs)
+    if settings.launch.dry_run:
+        print(preview(planned, run_config(compose([])), settings.study, settings.cluster))
+        return None
+    with (
+        told(f"runs folder {runs}", "submit the sweep again"),
+        one_at_a_time(runs / SWEEPS_FOLDER / ".lock", "submitting"),
+    ):
+        submission, states = _freeze(master, planned, runs, settings, place)
+        if any(entry.submitted for entry in submission.entries):
+            submission = _submit(submission, settings, parameters, shape)
+    report(submission, states)
+    if settings.launch.wait and wait_for(submission):
+        sys.exit(1)
+    return submission
+
+
+def launcher_of(choice: str) -> str:
+    """``slurm`` or ``local``; :class:`UserError` for SLURM where there is none."""
+    require_choice("launch.to", choice, ("auto", "slurm", "local"))
+    if choice == "slurm" and not slurm.is_here():
+        raise UserError(
+            "launch.to=slurm, but this machine has no sbatch: use launch.to=local, or log in to the cluster"
+        )
+    return ("slurm" if slurm.is_here() else "local") if choice == "auto" else choice
+
+
+def _freeze(
+    master: DictConfig, planned: list[Planned], runs: Path, settings: Surroundings, place: str
+) -> tuple[Submission, list[RunState]]:
+    """Write configurations and submission; the states from before say which runs need a job."""
+    entries = [entry_of(index, run) for index, run in enumerate(planned)]
+    known = run_states(entries, read_submissions(runs))
+    states = [known[entry.run_folder] for entry in entries]
+    claim = OmegaConf.to_container(master.sweep.claim, resolve=True) if master.sweep.claim is not None else None
+    submission = new_submission(
+        runs,
+        settings.study.name,
+        settings.sweep.name,
+        launcher=place,
+        command=sys.argv,
+        git=git_state(),
+        base=base_of(master),
+        claim=cast(dict[str, Any] | None, claim),
+        entries=[
+            replace(e, submitted=s.kind not in (*ENDED, *UNDER_WAY)) for e, s in zip(entries, states, strict=True)
+        ],
+    )
+    (submission.folder / "configs").mkdir(parents=True)
+    for entry, run in zip(entries, planned, strict=True):
+        with replacing(submission.config_file(entry.index)) as stream:
+            stream.write(OmegaConf.to_yaml(OmegaConf.structured(run.config)).encode())
+    submission.write()
+    return submission, states
+
+
+def entry_of(index: int, run: Planned) -> Entry:
+    """The run as a submission lists it, without a job."""
+    training = run.config.training
+    return Entry(
+        index=index,
+        arm=run.arm,
+        seed=training.seed,
+        overrides=run.overrides,
+        identity=identity(run.config),
+        run_folder=str(run.folder),
+        total_steps=training.total_steps,
+        batch_size=training.batch_size,
+        submitted=False,
+        job=None,
+    )
+
+
+def base_of(master: DictConfig) -> str:
+    """Identity of a sweep's settings less arm, point and seed: submissions with the same one belong together."""
+    config = run_config(master)
+    return identity(replace(config, training=replace(config.training, seed=0)))
+
+
+def _submit(
+    submission: Submission, settings: Surroundings, parameters: dict[str, Any], shape: dict[str, int]
+) -> Submission:
+    """Hand the jobs over; after a refusal nothing stays of the submission."""
+    indices = [entry.index for entry in submission.entries if entry.submitted]
+    if submission.launcher == "local":
+        local.start_queue(
+            submission, settings.launch.local_jobs, settings.study.processes, on_gpu=settings.study.on_gpu
+        )
+        return submission
+    jobs = [RunJob(submission.config_file(i), submission.error_file(i)) for i in indices]
+    try:
+        ids = slurm.submit(jobs, submission.logs, parameters, shape)
+    except UserError:
+        shutil.rmtree(submission.folder)
+        raise
+    submission = submission.with_jobs(dict(zip(indices, ids, strict=True)))
+    submission.write()
+    return submission
+
+
+def report(submission: Submission, before: list[RunState]) -> None:
+    """Print what was submitted and what was not, and how to follow it."""
+    submitted = [entry for entry in submission.entries if entry.submitted]
+    print(
+        f"sweep {submission.sweep}, study {submission.study}: {len(submission.entries)} runs, {len(submitted)} submitted"
+    )
+    for entry, state in zip(submission.entries, before, strict=True):
+        what = f"job {entry.job}" if entry.job else "queued here" if entry.submitted else f"left alone: {state.kind}"
+        print(f"  {entry.arm}, seed {entry.seed}: {what}  {entry.run_folder}")
+    print(f"submission  {submission.folder}")
+    runs = submission.folder.parents[3]
+    print(f"progress    python experiments/status.py sweep={submission.sweep} study={submission.study} runs={runs}")
+    print(f"results     python experiments/collect.py sweep={submission.sweep} study={submission.study} runs={runs}")

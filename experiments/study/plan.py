@@ -1,0 +1,47 @@
+"""The runs of a sweep before they are submitted: composed, checked, each once."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from experiments.settings import run_config
+from gat.config import Config
+from gat.errors import UserError
+from gat.training.run_folder import identity, run_name
+from gat.training.setup import check
+
+Compose = Callable[[Sequence[str]], DictConfig]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run to be: its ``arm``, the ``overrides`` that make it, its resolved ``config`` with absolute paths."""
+
+    arm: str
+    overrides: list[str]
+    config: Config
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return Path(self.config.paths.runs) / run_name(self.config)
+
+
+def plan(points: Sequence[Sequence[str]], compose: Compose) -> list[Planned]:
+    """The runs of ``points``, each once. :class:`UserError` for settings that cannot be right in any of them."""
+    runs: dict[str, Planned] = {}
+    for overrides in points:
+        settings = compose(overrides)
+        config = run_config(settings)
+        if config.paths.run is not None:
+            raise UserError(f"paths.run={config.paths.run} cannot hold many runs: set paths.runs")
+        check(config)
+        paths = replace(config.paths, runs=_absolute(config.paths.runs), prepared=_absolute(config.paths.prepared))
+        runs.setdefault(identity(config), Planned(settings.sweep.arm, list(overrides), replace(config, paths=paths)))
+    return list(runs.values())
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).absolute())

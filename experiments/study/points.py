@@ -1,0 +1,55 @@
+"""The points of a sweep: every arm x grid point x seed, as overrides that Hydra understands."""
+
+import itertools
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from gat.errors import UserError
+
+SEED = "training.seed"
+ARM = "sweep.arm"
+
+
+def expand(sweep: DictConfig, typed: Mapping[str, list[str]]) -> list[list[str]]:
+    """Overrides of every job, in order of arms, grid and seeds; the last one names arm and point.
+
+    ``typed``: values by setting of the command line, in Hydra's spelling. They win: a grid axis of that name is replaced, and
+    several values of another setting are a further axis. Raises :class:`UserError` for a setting that the arms differ in.
+    """
+    own = OmegaConf.to_container(sweep, resolve=True, throw_on_missing=True)
+    assert isinstance(own, dict)
+    arms: dict[str, dict[str, Any]] = own["arms"] or {"": {}}
+    for key in typed:
+        if any(key in overrides for overrides in arms.values()):
+            raise UserError(f"{key} is what the arms of sweep {own['name']!r} differ in: leave it out")
+    seeds = typed.get(SEED) or [str(seed) for seed in range(own["claim"]["seeds"] if own["claim"] else 1)]
+    axes = {key: [spell(value) for value in values] for key, values in own["grid"].items() if key not in typed}
+    axes |= {key: values for key, values in typed.items() if len(values) > 1 and key != SEED}
+    fixed = {key: values[0] for key, values in typed.items() if len(values) == 1}
+    jobs = []
+    for (arm, overrides), values in itertools.product(arms.items(), itertools.product(*axes.values())):
+        point = dict(zip(axes, values, strict=True))
+        chosen = {key: spell(value) for key, value in (own["common"] | overrides).items()} | point | fixed
+        name = spell(label(arm, point))
+        jobs += [[f"{key}={value}" for key, value in (chosen | {SEED: seed, ARM: name}).items()] for seed in seeds]
+    return jobs
+
+
+def label(arm: str, point: Mapping[str, str]) -> str:
+    """Name of an arm at a grid point: ``mng``'s ``linear``; ``lr_grid``'s ``size=S,lr_multiple=0.5``; ``baseline``."""
+    if not arm and len(point) == 1:
+        (value,) = point.values()
+        if value.isidentifier() and value not in ("true", "false", "null"):
+            return value
+    parts = [f"{key.split('.')[-1]}={value}" for key, value in point.items()]
+    return ",".join([arm] * bool(arm) + parts) or "baseline"
+
+
+def spell(value: Any) -> str:
+    """``value`` in Hydra's override grammar; its strings are quoted where they are more than a word."""
+    if isinstance(value, str):
+        return value if value.replace("_", "").isalnum() else "'" + value.replace("'", "\\'") + "'"
+    return json.dumps(value)

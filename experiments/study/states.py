@@ -1,0 +1,104 @@
+"""The state of every run: from its folder, and from the scheduler of the last job that was made for it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.study import slurm
+from experiments.study.local import read_queue
+from experiments.study.submission import Entry, Submission, last_jobs
+from gat.training.run_folder import read_metrics, read_record
+
+ENDED = ("finished", "diverged")
+UNDER_WAY = ("queued", "running")
+SILENT_TAIL_BYTES = 4096
+DISTANCES, RECONSTRUCTION = ("FID", "FD-"), "-reconstruction"
+
+
+@dataclass(frozen=True)
+class RunState:
+    """``kind``: ``not submitted``, ``queued``, ``running``, ``finished``, ``diverged`` or ``failed``; ``detail``: in words.
+
+    ``job``: the scheduler's id, ``log``: its output; ``metrics`` and ``evaluated``: the last line of the run's metrics, and
+    the last one with an evaluation.
+    """
+
+    kind: str
+    detail: str
+    job: str | None
+    log: Path | None
+    metrics: dict[str, Any]
+    evaluated: dict[str, Any]
+
+
+def run_states(entries: Iterable[Entry], submissions: list[Submission]) -> dict[str, RunState]:
+    """States by run folder. ``submissions``: all there are, oldest first."""
+    jobs = last_jobs(submissions)
+    wanted = {entry.run_folder: entry for entry in entries}
+    ids = {jobs[f][1].job for f in wanted if f in jobs and jobs[f][0].launcher == "slurm"}
+    words = slurm.job_states({job for job in ids if job}) if ids else {}
+    return {folder: _state(entry, jobs.get(folder), words) for folder, entry in wanted.items()}
+
+
+def _state(entry: Entry, last: tuple[Submission, Entry] | None, words: dict[str, str]) -> RunState:
+    folder = Path(entry.run_folder)
+    lines = read_metrics(folder)
+    record = read_record(folder, entry.identity)
+    job = log = None
+    kind, detail = "not submitted", ""
+    if last is not None:
+        submission, launched = last
+        live, detail, job = _slurm(launched, words) if submission.launcher == "slurm" else _local(submission, launched)
+        log = submission.log_file(job) if job else None
+        kind = live or "failed"
+        if kind == "failed":
+            detail = _why(submission.error_file(launched.index), detail, log)
+    if record is not None:
+        kind, detail = record["status"], record["diverged"]["reason"] if record["diverged"] else ""
+    evaluated = [line for line in lines if distance_of(line)]
+    return RunState(kind, detail, job, log, *(some[-1] if some else {} for some in (lines, evaluated)))
+
+
+def distance_of(line: dict[str, Any]) -> str | None:
+    """Name of the Fréchet distance of the samples in a line of metrics, if it has one."""
+    names = [key for key in line if key.startswith(DISTANCES) and not key.endswith(RECONSTRUCTION)]
+    return names[0] if names else None
+
+
+def _slurm(entry: Entry, words: dict[str, str]) -> tuple[str | None, str, str | None]:
+    """``queued``, ``running`` or None; SLURM's word; the job."""
+    word = words.get(entry.job or "", "")
+    state = word.split(" ")[0]
+    live = "queued" if state in slurm.QUEUED else "running" if state in slurm.RUNNING else None
+    return live, word, entry.job
+
+
+def _local(submission: Submission, entry: Entry) -> tuple[str | None, str, str | None]:
+    alive, jobs = read_queue(submission)
+    told = jobs.get(entry.index)
+    if told is None:
+        return "queued" if alive else None, "" if alive else "the local queue ended before it began", None
+    running = told["state"] == "running"
+    if running and not alive:
+        return None, "the local queue ended", told["job"]
+    return "running" if running else None, "", told["job"]
+
+
+def _why(error_file: Path, word: str, log: Path | None) -> str:
+    """Why a job ended without a record: its own last words, else the scheduler's, else the end of its output."""
+    if error_file.exists():
+        return error_file.read_text().strip()
+    ordinary = word.split(" ")[0] in ("", "COMPLETED", "FAILED")
+    said = "" if ordinary else f" ({word})"
+    tail = _last_line(log) if log else ""
+    return f"died without a word{said}" + (f"; its output ends: {tail}" if tail else "")
+
+
+def _last_line(log: Path) -> str:
+    if not log.exists():
+        return ""
+    with log.open("rb") as stream:
+        stream.seek(max(0, log.stat().st_size - SILENT_TAIL_BYTES))
+        lines = stream.read().decode(errors="replace").strip().splitlines()
+    return lines[-1].strip()[:200] if lines else ""
