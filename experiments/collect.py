@@ -11,18 +11,20 @@ import pandas as pd
 
 from experiments.exits import exits
 from experiments.study.arguments import FILTERS, find_submissions, parse
-from experiments.study.records import current, rows_of_run
+from experiments.study.records import newest_runs, rows_of_run, split
 from experiments.study.states import ENDED, run_states
 from experiments.study.submission import Submission
 from gat.files import replacing, told, write_json
 
-ARGUMENTS = FILTERS | {"results": "folder of the tables (default: results)"}
+ARGUMENTS = FILTERS | {
+    "results": "folder of the tables (default: results)",
+    "submission": "id of a submission, for its settings instead of the newest's",
+}
 
 
-def collect(sweep: list[Submission], everything: list[Submission], results: Path) -> None:
-    """Write and report the table of one sweep; ``sweep``: its submissions, oldest first."""
-    newest = sweep[-1]
-    runs, others = current(sweep)
+def collect(mine: list[Submission], others: list[Submission], everything: list[Submission], results: Path) -> None:
+    """Write and report the table of one sweep. ``mine``: its submissions of the same settings, oldest first."""
+    newest, runs = mine[-1], newest_runs(mine)
     states = run_states([entry for _, entry in runs], everything)
     at = newest.claim["at"] if newest.claim else "evaluations"
     rows = [row for s, entry in runs for row in rows_of_run(s, entry, states[entry.run_folder], at)]
@@ -32,21 +34,17 @@ def collect(sweep: list[Submission], everything: list[Submission], results: Path
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as stream:
             pd.DataFrame(rows).to_csv(stream, index=False)
-        write_json(
-            file.with_suffix(".json"), head(newest, sweep, others, [e.arm + f" seed {e.seed}" for e, _ in missing])
-        )
-    print(f"{file}: {len(rows)} rows of {len(runs) - len(missing)} runs")
+        write_json(file.with_suffix(".json"), head(mine, [f"{entry.arm}, seed {entry.seed}" for entry, _ in missing]))
+    print(f"{file}: {len(rows)} rows of {len(runs)} runs, {len(missing)} of them missing")
     for entry, state in missing:
         print(f"  missing: {entry.arm}, seed {entry.seed}: {state.kind} {state.detail}".rstrip())
     for other in others:
-        print(f"  other settings, not in the table: submission {other.id} of {len(other.entries)} runs")
+        print(f"  other settings, not in the table: submission={other.id} of {len(other.entries)} runs")
 
 
-def head(
-    newest: Submission, sweep: list[Submission], others: list[Submission], missing: list[str]
-) -> dict[str, object]:
+def head(mine: list[Submission], missing: list[str]) -> dict[str, object]:
     """What stands beside a table: claim, submissions, missing runs."""
-    mine = [s for s in sweep if s not in others]
+    newest = mine[-1]
     return {
         "study": newest.study,
         "sweep": newest.sweep,
@@ -65,8 +63,9 @@ def main() -> None:
         values = parse(sys.argv[1:], ARGUMENTS)
         everything, chosen = find_submissions(values)
         for study, name in sorted({(s.study, s.sweep) for s in chosen}):
-            sweep = [s for s in chosen if (s.study, s.sweep) == (study, name)]
-            collect(sweep, everything, Path(values.get("results", "results")))
+            sweep = [s for s in everything if (s.study, s.sweep) == (study, name)]
+            like = [s for s in chosen if s in sweep][-1]
+            collect(*split(sweep, like), everything, Path(values.get("results", "results")))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from omegaconf import MissingMandatoryValue
+from omegaconf.errors import InterpolationResolutionError
 
 from gat.errors import Interrupted, LostProcessError, UserError
 
@@ -20,6 +21,9 @@ def exits() -> Iterator[None]:
         yield
     except MissingMandatoryValue as error:
         sys.exit(fail(f"{error.full_key} is not set: give {error.full_key}=VALUE on the command line", EXIT_USER_ERROR))
+    except InterpolationResolutionError as error:
+        told = str(error).splitlines()[0].removeprefix("UserError raised while resolving interpolation: ")
+        sys.exit(fail(told, EXIT_USER_ERROR))
     except UserError as error:
         sys.exit(fail(str(error), EXIT_USER_ERROR))
     except LostProcessError as error:

@@ -25,10 +25,11 @@ def find_submissions(values: dict[str, str]) -> tuple[list[Submission], list[Sub
     """All submissions, and those that the filters choose; :class:`UserError` if there are none."""
     runs = Path(values.get("runs", "runs"))
     everything = read_submissions(runs)
-    chosen = [s for s in everything if all(values.get(key) in (None, getattr(s, key)) for key in ("sweep", "study"))]
+    asked = {"sweep": "sweep", "study": "study", "submission": "id"}
+    chosen = [s for s in everything if all(values.get(key) in (None, getattr(s, own)) for key, own in asked.items())]
     if not chosen:
         there = sorted({f"{s.study}/{s.sweep}" for s in everything})
-        what = " ".join(f"{key}={values[key]}" for key in ("sweep", "study") if key in values)
+        what = " ".join(f"{key}={values[key]}" for key in asked if key in values)
         raise UserError(
             f"no submission of {what or 'any sweep'} under {runs}"
             + (

@@ -11,7 +11,8 @@ from experiments.study.points import ARM, SEED
 from gat.config import Config
 from gat.models.flops import iteration_flops
 from gat.models.sizes import discriminator_dims, generator_dims
-from gat.training.run_folder import identity, read_record
+from gat.training.results import read_record
+from gat.training.run_folder import identity
 
 SECONDS_PER_HOUR = 3600
 UNCOMPARED = ("paths",)

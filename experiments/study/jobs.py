@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from gat.errors import Interrupted, LostProcessError, UserError
 from gat.files import replacing
 from gat.training.run import run
 
+REQUEUE_S = 30
 EXIT_TERMINATED = 128 + signal.SIGTERM
 
 
@@ -48,6 +50,7 @@ class RunJob:
                 if stop.signals != {signal.SIGTERM}:  # that alone is scancel, or a requeue that SLURM sees to
                     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what the requeue sends, on the way out
                     signal.raise_signal(signal.SIGUSR2)  # submitit's own handler: counts time-outs, requeues, exits
+                    time.sleep(REQUEUE_S)  # only the main process's does; the others must not end the job before it has
                 self.tell(stop)
                 raise
             except Exception as error:

@@ -4,7 +4,6 @@ The jobs are submitit's local ones, so that logs, several processes per run and 
 ``python -m experiments.study.local SUBMISSION_FOLDER JOBS_AT_A_TIME PROCESSES ON_GPU`` is that process.
 """
 
-import json
 import os
 import signal
 import subprocess
@@ -12,15 +11,14 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import submitit
 
 from experiments.study.jobs import RunJob
+from experiments.study.queue_state import JOBS_FILE, QUEUE_FILE, process_mark
 from experiments.study.submission import Submission, read_submission
 from gat.files import write_json
 
-QUEUE_FILE, JOBS_FILE = "queue.json", "queue-jobs.json"
 POLL_S = 0.5
 NO_LIMIT_MIN = 365 * 24 * 60
 
@@ -39,23 +37,6 @@ def start_queue(submission: Submission, jobs_at_a_time: int, processes: int, *, 
         )
     write_json(submission.folder / QUEUE_FILE, {"process": process_mark(queue.pid)})
     return queue.pid
-
-
-def process_mark(pid: int) -> str | None:
-    """Process id and start time, which tell a process from a later one of the same id; None if there is none."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] == "Z" else f"{pid}@{fields[19]}"
-
-
-def read_queue(submission: Submission) -> tuple[bool, dict[int, dict[str, Any]]]:
-    """Whether the queue's process is alive, and its jobs by index: ``state`` (running, ended), ``job``."""
-    queue, jobs = (submission.folder / name for name in (QUEUE_FILE, JOBS_FILE))
-    mark = json.loads(queue.read_text())["process"] if queue.exists() else None
-    alive = mark is not None and process_mark(int(mark.split("@")[0])) == mark
-    return alive, {int(i): job for i, job in json.loads(jobs.read_text()).items()} if jobs.exists() else {}
 
 
 class Queue:

@@ -1,6 +1,6 @@
 """Tidy rows from the runs of a sweep: one per run and evaluation (or logged step). Column dictionary: results/README.md."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from experiments.study.submission import Entry, Submission
 from gat.models.discriminator import DiscriminatorDims
 from gat.models.flops import iteration_flops
 from gat.models.generator import GeneratorDims
-from gat.training.run_folder import read_metrics, read_record
+from gat.training.results import read_metrics, read_record
 
 SETTINGS = {
     "size": "model.size",
@@ -109,12 +109,12 @@ def _at(values: Mapping[str, Any], path: str) -> Any:
     return values
 
 
-def current(submissions: Iterable[Submission]) -> tuple[list[tuple[Submission, Entry]], list[Submission]]:
-    """Runs of one sweep as its newest submission has them, and the submissions that do not belong to it.
+def split(submissions: Sequence[Submission], like: Submission) -> tuple[list[Submission], list[Submission]]:
+    """The submissions of one sweep with the settings (less arm and seed) of ``like``, and the others."""
+    mine = [s for s in submissions if s.base == like.base]
+    return mine, [s for s in submissions if s.base != like.base]
 
-    Those of the same settings less arm and seed (``base``) count together; of the same arm and seed the newest one counts.
-    """
-    ordered = list(submissions)
-    mine = [s for s in ordered if s.base == ordered[-1].base]
-    newest = {(entry.arm, entry.seed): (s, entry) for s in mine for entry in s.entries}
-    return list(newest.values()), [s for s in ordered if s.base != ordered[-1].base]
+
+def newest_runs(submissions: Sequence[Submission]) -> list[tuple[Submission, Entry]]:
+    """Of each arm and seed the newest run. ``submissions``: oldest first, of the same settings."""
+    return list({(entry.arm, entry.seed): (s, entry) for s in submissions for entry in s.entries}.values())

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.study import slurm
-from experiments.study.local import read_queue
+from experiments.study import squeue
+from experiments.study.queue_state import read_queue
 from experiments.study.submission import Entry, Submission, last_jobs
-from gat.training.run_folder import read_metrics, read_record
+from gat.training.results import read_metrics, read_record
 
 ENDED = ("finished", "diverged")
 UNDER_WAY = ("queued", "running")
@@ -37,7 +37,7 @@ def run_states(entries: Iterable[Entry], submissions: list[Submission]) -> dict[
     jobs = last_jobs(submissions)
     wanted = {entry.run_folder: entry for entry in entries}
     ids = {jobs[f][1].job for f in wanted if f in jobs and jobs[f][0].launcher == "slurm"}
-    words = slurm.job_states({job for job in ids if job}) if ids else {}
+    words = squeue.job_states({job for job in ids if job}) if ids else {}
     return {folder: _state(entry, jobs.get(folder), words) for folder, entry in wanted.items()}
 
 
@@ -70,7 +70,7 @@ def _slurm(entry: Entry, words: dict[str, str]) -> tuple[str | None, str, str | 
     """``queued``, ``running`` or None; SLURM's word; the job."""
     word = words.get(entry.job or "", "")
     state = word.split(" ")[0]
-    live = "queued" if state in slurm.QUEUED else "running" if state in slurm.RUNNING else None
+    live = "queued" if state in squeue.QUEUED else "running" if state in squeue.RUNNING else None
     return live, word, entry.job
 
 

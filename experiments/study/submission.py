@@ -92,7 +92,7 @@ def new_submission(runs: Path, study: str, sweep: str, **values: Any) -> Submiss
         id=number,
         study=study,
         sweep=sweep,
-        submitted_at=now.isoformat(timespec="seconds"),
+        submitted_at=now.isoformat(timespec="microseconds"),
         host=socket.gethostname(),
         folder=runs.absolute() / SWEEPS_FOLDER / study / sweep / number,
         **values,

@@ -10,7 +10,7 @@ import pandas as pd
 from experiments.study.states import UNDER_WAY, RunState, distance_of, run_states
 from experiments.study.submission import SWEEPS_FOLDER, Entry, Submission, read_submissions
 
-WAIT_S = 10.0
+WAIT_S = 3.0
 Row = tuple[Submission, Entry]
 
 
@@ -37,21 +37,22 @@ def describe(row: Row, state: RunState) -> dict[str, str]:
         "img/s": f"{rate:.0f}" if runs else "",
         "left": str(left),
         "last": f"{name} {state.evaluated[name]:.4g} at {state.evaluated['step']}" if name else "",
-        "detail": _detail(state),
+        "detail": state.detail if state.kind != "failed" else "see below",
     }
 
 
-def _detail(state: RunState) -> str:
-    return f"{state.detail}, log {state.log}" if state.kind == "failed" else state.detail
-
-
 def table(rows: Sequence[Row], states: dict[str, RunState]) -> str:
-    """All runs, a line each, and how many there are of each state."""
+    """All runs, a line each; how many there are of each state; and why runs failed."""
     lines = pd.DataFrame([describe(row, states[row[1].run_folder]) for row in rows])
     lines["detail"] = lines["detail"].where(lines["detail"] != "", "-")
     counts = Counter(states[entry.run_folder].kind for _, entry in rows)
-    left_aligned = lines.to_string(index=False, justify="left", max_colwidth=None)
-    return f"{left_aligned}\n" + ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    told = [lines.to_string(index=False, justify="left"), ", ".join(f"{n} {kind}" for kind, n in counts.items())]
+    for submission, entry in rows:
+        state = states[entry.run_folder]
+        if state.kind == "failed":
+            where = f"\n    log {state.log}" if state.log else ""
+            told.append(f"failed: {submission.sweep}, {entry.arm}, seed {entry.seed}: {state.detail}{where}")
+    return "\n".join(told)
 
 
 def wait_for(submission: Submission) -> bool:

@@ -17,10 +17,10 @@ from gat.config import Config
 from gat.errors import UserError
 from gat.files import replacing, told, write_json
 from gat.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint
+from gat.training.results import METRICS, RECORD, read_metrics, read_record
 from gat.training.step import Networks
 
 CHECKPOINTS_KEPT = 2
-METRICS, RECORD = "metrics.jsonl", "record.json"
 WITHOUT_EFFECT = {
     "paths": None,
     "tracker": None,
@@ -49,22 +49,6 @@ def run_name(config: Config) -> str:
     model = config.model
     size = f"{model.family}-{model.size}{model.patch}"
     return f"{config.data.source}-{size}-seed{config.training.seed}-{identity(config)[:8]}"
-
-
-def read_record(folder: Path, identity: str) -> dict[str, Any] | None:
-    """The record in ``folder``, if the run of that identity has ended there (finished or diverged)."""
-    file = folder / RECORD
-    if not file.exists():
-        return None
-    record: dict[str, Any] = json.loads(file.read_text())
-    return record if record.get("identity") == identity else None
-
-
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """All lines of a run's ``metrics.jsonl``; a last line cut short by a crash is left out."""
-    file = folder / METRICS
-    text = file.read_text() if file.exists() else ""
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
 class RunFolder:

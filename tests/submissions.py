@@ -1,0 +1,48 @@
+"""Submissions made by hand: what the scheduler and the runs left behind, without either."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from experiments.study.submission import Entry, Submission, new_submission
+
+ENTRY = Entry(
+    index=0,
+    arm="one",
+    seed=0,
+    overrides=[],
+    identity="abc",
+    run_folder="",
+    total_steps=10,
+    batch_size=4,
+    submitted=True,
+    job=None,
+)
+
+
+def submission_of(runs: Path, *jobs: str | None, launcher: str = "slurm", **values: Any) -> Submission:
+    """A written submission of a run ``RUNS/run-N`` per job; the runs of None needed no job."""
+    entries = [
+        replace(ENTRY, index=i, arm=f"arm{i}", run_folder=str(runs / f"run-{i}"), submitted=job is not None, job=job)
+        for i, job in enumerate(jobs)
+    ]
+    given = {
+        "study": "mini",
+        "sweep": "test",
+        "command": [],
+        "git": {"commit": "c0ffee", "dirty": False},
+        "base": "base",
+    }
+    submission = new_submission(runs, **(given | {"claim": None} | values), launcher=launcher, entries=entries)
+    submission.logs.mkdir(parents=True)
+    submission.write()
+    return submission
+
+
+def write_run(folder: Path, metrics: list[dict[str, Any]], record: dict[str, Any] | None = None) -> None:
+    """A run's folder with its metrics, and its record if it has ended."""
+    folder.mkdir(parents=True)
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in metrics))
+    if record is not None:
+        (folder / "record.json").write_text(json.dumps(record))

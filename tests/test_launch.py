@@ -1,0 +1,151 @@
+"""What happens at submission, before any job runs: planning, freezing, the dry run, and what is refused."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+import experiments.run
+from experiments.settings import ClusterConfig, StudyConfig
+from experiments.study import local, slurm
+from experiments.study.jobs import read_config
+from experiments.study.launch import launcher_of
+from experiments.study.plan import plan
+from experiments.study.submission import Submission, read_submissions
+from gat.errors import UserError
+from gat.training.run_folder import identity
+from tests.golden.update import composed
+from tests.small_sweep import SMALL_STUDY
+
+Run = tuple[int | str | None, str, str]
+
+
+@pytest.fixture
+def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> "Command":
+    """The command in an empty folder, with a queue that starts nothing."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(slurm, "is_here", lambda: False)
+    started: list[Submission] = []
+    monkeypatch.setattr(local, "start_queue", lambda submission, *_, **__: started.append(submission))
+    return Command(monkeypatch, capfd, started)
+
+
+class Command:
+    """``run.py -m`` with small settings; ``started``: submissions whose queue was started."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], started: list[Submission]
+    ) -> None:
+        self.monkeypatch, self.capfd, self.started = monkeypatch, capfd, started
+
+    def __call__(self, *overrides: str) -> Run:
+        """Exit code, standard output, standard error."""
+        self.monkeypatch.setattr(sys, "argv", ["run.py", "-m", *SMALL_STUDY, *overrides])
+        code: int | str | None = 0
+        try:
+            experiments.run.main()
+        except SystemExit as stopped:
+            code = stopped.code
+        return code, *self.capfd.readouterr()
+
+
+def test_submission_lists_every_run_with_its_frozen_configuration(typed: Command, tmp_path: Path) -> None:
+    code, output, _ = typed("sweep=lr_crosscheck")
+    assert code == 0
+    assert "4 runs, 4 submitted" in output
+    assert "python experiments/status.py sweep=lr_crosscheck study=mini" in output
+    (submission,) = typed.started
+    assert read_submissions(tmp_path / "runs") == [submission]
+    assert [entry.arm for entry in submission.entries] == ["S", "B", "S_at_rate_of_B", "B_at_rate_of_S"]
+    assert submission.claim is not None
+    assert submission.claim["id"] == "lr_crosscheck"
+    assert submission.git.keys() == {"commit", "dirty"}
+    for entry in submission.entries:
+        config = read_config(submission.config_file(entry.index))
+        assert identity(config) == entry.identity
+        assert Path(config.paths.runs).is_absolute()
+    assert read_config(submission.config_file(3)).optim.lr_width_of == "S"
+    assert not list((tmp_path / "runs").glob("image*"))  # nothing ran
+
+
+def test_a_configuration_of_another_version_is_told(typed: Command) -> None:
+    typed("sweep=repa")
+    file = typed.started[0].config_file(0)
+    file.write_text(file.read_text().replace("clip_norm:", "klip_norm:"))
+    with pytest.raises(
+        UserError, match=r"0\.yaml: not a configuration of this version .*klip_norm.*: submit the sweep again"
+    ):
+        read_config(file)
+
+
+def test_dry_run_writes_nothing_and_tells_all(typed: Command, tmp_path: Path) -> None:
+    code, output, _ = typed("sweep=lr_crosscheck", "launch.dry_run=true", "cluster.sustained_tflops=0.001")
+    assert code == 0
+    assert not list(tmp_path.iterdir())
+    assert not typed.started
+    assert "training.batch_size: 64 -> 4" in output
+    assert "B_at_rate_of_S: model.size=B, optim.lr_width_of=S" in output
+    assert "not run" in output
+    assert "device-hours at 0.001 TFLOP/s per device" in output
+    assert output.strip().endswith("dry run: nothing was submitted")
+
+
+def test_runs_are_made_once(typed: Command) -> None:
+    point = [*SMALL_STUDY, "sweep.arm=a"]
+    assert len(plan([point, [*point, "training.log_steps=7"]], composed)) == 1  # without effect on the result
+    assert len(plan([point, [*point, "optim.beta1=0.5"]], composed)) == 2
+
+
+def test_mistakes_are_told_before_anything_is_submitted(typed: Command, tmp_path: Path) -> None:
+    def answer(*overrides: str) -> str:
+        code, _, errors = typed(*overrides)
+        assert code == 2
+        assert errors.startswith("error: ")
+        assert errors.count("\n") == 1
+        return errors
+
+    assert "model size 'XS' is unknown" in answer("sweep=repa", "model.size=XS")
+    assert "paths.run=here cannot hold many runs" in answer("sweep=repa", "paths.run=here")
+    assert "launch.to=slurm, but this machine has no sbatch" in answer("sweep=repa", "launch.to=slurm")
+    assert "launch.to='cloud' is unknown" in answer("sweep=repa", "launch.to=cloud")
+    assert "a sweep divides 10 by 4, which leaves a rest" in answer("sweep=batch_rule", "study.total_steps=10")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_sweep_without_m_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["run.py", "sweep=mng", "study=mini"])
+    with pytest.raises(SystemExit):
+        experiments.run.main()
+    assert "sweep=mng is many runs: launch them with -m" in capfd.readouterr().err
+
+
+def test_slurm_where_there_is_sbatch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slurm, "is_here", lambda: True)
+    assert (launcher_of("auto"), launcher_of("local")) == ("slurm", "local")
+
+
+def shape(processes: int, gpus_per_node: int, *, on_gpu: bool = True) -> dict[str, int]:
+    settings = composed(["study=mini"])
+    study, cluster = StudyConfig(**settings.study), ClusterConfig(**settings.cluster)
+    study.processes, study.on_gpu, cluster.gpus_per_node = processes, on_gpu, gpus_per_node
+    return slurm.resources(study, cluster)
+
+
+def test_a_task_per_gpu() -> None:
+    assert shape(8, 8) == {"nodes": 1, "tasks_per_node": 8, "gpus_per_node": 8}
+    assert shape(16, 4) == {"nodes": 4, "tasks_per_node": 4, "gpus_per_node": 4}
+    assert shape(2, 8) == {"nodes": 1, "tasks_per_node": 2, "gpus_per_node": 2}
+    assert shape(3, 8, on_gpu=False) == {"nodes": 1, "tasks_per_node": 3}
+    with pytest.raises(UserError, match="study.processes=9 do not spread evenly over 2 nodes"):
+        shape(9, 8)
+    with pytest.raises(UserError, match="cluster.gpus_per_node=0"):
+        shape(1, 0)
+
+
+def test_refusal_in_sbatchs_own_words() -> None:
+    text = "stderr:\nsbatch: error: invalid partition specified: nope\nsbatch: error: Batch job submission failed: Name"
+    assert slurm.refusal(text) == "invalid partition specified: nope; Name"
+    assert slurm.refusal("one\nlast line") == "last line"

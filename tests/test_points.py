@@ -1,0 +1,81 @@
+"""Points of a sweep: arms x grid x seeds, what the command line changes of them, and their names."""
+
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from experiments.study.points import expand, label, spell
+from gat.errors import UserError
+
+
+def sweep(**changes: Any) -> DictConfig:
+    values = {"name": "test", "claim": {"seeds": 2}, "common": {}, "arms": {}, "grid": {}}
+    return OmegaConf.create({"sweep": values | changes, "study": {"steps": 8}}).sweep
+
+
+def test_arms_times_grid_times_seeds_in_order() -> None:
+    points = expand(sweep(common={"c": True}, arms={"one": {"a": 1}, "two": {}}, grid={"m.size": ["S", "B"]}), {})
+    assert points[0] == ["c=true", "a=1", "m.size=S", "training.seed=0", "sweep.arm='one,size=S'"]
+    assert points[1][-2:] == ["training.seed=1", "sweep.arm='one,size=S'"]
+    assert points[-1] == ["c=true", "m.size=B", "training.seed=1", "sweep.arm='two,size=B'"]
+    assert len(points) == 2 * 2 * 2
+
+
+def test_values_may_refer_to_the_study() -> None:
+    (point, _) = expand(sweep(arms={"short": {"training.total_steps": "${study.steps}"}}), {})
+    assert point[0] == "training.total_steps=8"
+
+
+def test_command_line_wins() -> None:
+    own = sweep(common={"c": 1}, grid={"size": ["S", "B"]})
+    assert expand(own, {"size": ["L"], "c": ["5"]}) == [
+        ["c=5", "size=L", f"training.seed={seed}", "sweep.arm=baseline"] for seed in (0, 1)
+    ]
+    seeds = expand(own, {"training.seed": ["7", "9"]})
+    assert [point[2] for point in seeds] == ["training.seed=7", "training.seed=9"] * 2
+    further = expand(own, {"optim.lr_base": ["1e-4", "1e-3"], "training.seed": ["0"]})
+    assert [point[-1] for point in further] == [
+        f"sweep.arm='size={size},lr_base={lr}'" for size in "SB" for lr in ("1e-4", "1e-3")
+    ]
+
+
+def test_command_line_cannot_level_arms() -> None:
+    with pytest.raises(UserError, match="size is what the arms of sweep 'test' differ in: leave it out"):
+        expand(sweep(arms={"S": {"size": "S"}, "B": {"size": "B"}}), {"size": ["S"]})
+
+
+def test_without_a_claim_one_seed() -> None:
+    assert expand(sweep(claim=None), {"a": ["1", "2"]}) == [
+        ["a=1", "training.seed=0", "sweep.arm='a=1'"],
+        ["a=2", "training.seed=0", "sweep.arm='a=2'"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arm", "point", "name"),
+    [
+        ("", {}, "baseline"),
+        ("", {"objective.mng_schedule": "linear"}, "linear"),
+        ("", {"objective.mng_nested": "true"}, "mng_nested=true"),
+        ("", {"optim.lr_multiple": "0.5"}, "lr_multiple=0.5"),
+        ("small", {"model.size": "S"}, "small,size=S"),
+    ],
+)
+def test_names(arm: str, point: dict[str, str], name: str) -> None:
+    assert label(arm, point) == name
+
+
+@pytest.mark.parametrize(
+    ("value", "spelled"),
+    [
+        (None, "null"),
+        (True, "true"),
+        (0.25, "0.25"),
+        ("tiny_f2", "tiny_f2"),
+        ("a=b,c", "'a=b,c'"),
+        ([8, 16], "[8, 16]"),
+    ],
+)
+def test_spelling(value: object, spelled: str) -> None:
+    assert spell(value) == spelled

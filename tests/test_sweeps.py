@@ -1,0 +1,114 @@
+"""Every sweep in every study: it composes, to the golden settings, and its claim's head can be applied."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+from experiments.settings import SWEEPS, ClaimConfig, surroundings
+from experiments.study.claims import check_claim
+from experiments.study.estimate import training_flops
+from gat.training.setup import check
+from tests.conftest import compose_config
+from tests.golden.update import GOLDEN, NAMES, STUDIES, base_of, composed, points_of, resolved, sweep_settings
+
+CLAIMS = {
+    *("mng", "lr_crosscheck", "lr_boundary", "lr_grid", "update_size", "repa", "model_size", "patch_size", "gflops"),
+    *("decoupled", "batch_rule", "headline", "repa_generator", "autoencoder", "noise_nesting", "consistency"),
+    *("logit_centering", "penalty_fraction"),
+}
+REWRITE = "after an intended change: python -m tests.golden.update"
+
+
+def golden(study: str, name: str) -> Any:
+    return yaml.safe_load((GOLDEN / study / f"{name}.yaml").read_text())
+
+
+def test_every_claim_has_its_sweep() -> None:
+    assert set(NAMES) == CLAIMS
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_study_equals_its_golden_settings(study: str) -> None:
+    assert resolved(composed(base_of(study))) == golden(study, "base"), REWRITE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("study", STUDIES)
+@pytest.mark.parametrize("sweep", NAMES)
+def test_sweep_equals_its_golden_settings(sweep: str, study: str) -> None:
+    assert sweep_settings(sweep, study) == golden(study, sweep), REWRITE
+
+
+@pytest.mark.parametrize("sweep", NAMES)
+def test_head_is_whole_and_its_rule_names_arms_that_exist(sweep: str) -> None:
+    settings = composed([f"sweep={sweep}", *base_of("mini")])
+    around = surroundings(settings)
+    claim = around.sweep.claim
+    assert claim is not None
+    assert around.sweep.name == sweep
+    assert claim.id == sweep
+    assert all(value not in ("", None) for value in dataclasses.asdict(claim).values())
+    assert all(number.keys() == {"what", "value", "about", "source"} for number in claim.paper)
+    points = points_of(sweep, *base_of("mini"))
+    arms = {point[-1].removeprefix("sweep.arm=").strip("'") for point in points}
+    check_claim(claim, arms)
+    assert len(points) == claim.seeds * len(arms)
+
+
+@pytest.mark.parametrize("sweep", NAMES)
+def test_file_holds_nothing_but_a_claim_and_overrides(sweep: str) -> None:
+    """No cluster, no path: the study says at which scale."""
+    text = (SWEEPS / f"{sweep}.yaml").read_text()
+    values = yaml.safe_load(text)
+    assert text.startswith("# ")
+    assert values.keys() <= {"defaults", "name", "claim", "common", "arms", "grid"}
+    assert values["defaults"] == [{"override /study@_global_.study": "imagenet256"}]
+    assert "data." not in text.replace("about", "")
+
+
+def test_same_comparison_at_every_scale() -> None:
+    """Arms have the same names in all studies; only what they stand for differs."""
+    for sweep in NAMES:
+        arms = [list(golden(study, sweep)) for study in STUDIES]
+        assert arms[0] == arms[1] == arms[2]
+    assert golden("imagenet256", "patch_size")["large,size=S"] == {"model.patch": 8}
+    assert golden("mini", "patch_size")["large,size=S"] == {"model.patch": 4}
+
+
+def test_batch_rule_sees_the_same_number_of_images() -> None:
+    for study in STUDIES:
+        base, fourfold = golden(study, "base"), golden(study, "batch_rule")["fourfold"]
+        for steps in ("training.total_steps", "training.eval_steps"):
+            assert fourfold["training.batch_size"] * fourfold[steps] == base["training.batch_size"] * base[steps]
+        assert fourfold["optim.lr_multiple"] ** 2 * base["training.batch_size"] == fourfold["training.batch_size"]
+
+
+def test_paper_scale_is_the_papers() -> None:
+    config = compose_config(*base_of("imagenet256"))
+    check(config)
+    assert (config.training.batch_size, config.training.total_steps, config.model.patch) == (512, 50_000, 2)
+    study = surroundings(composed(base_of("imagenet256"))).study
+    flops = training_flops(dataclasses.replace(config, model=dataclasses.replace(config.model, size="XL")), study)
+    assert flops is not None
+    # G 237.1 and D 242.0 GFLOPs forward: D's step 3 x 4 D, G's step 3 D + 3 G, the projector on the real images on top
+    assert flops / (512 * 50_000) == pytest.approx((15 * 242.0e9 + 3 * 237.1e9), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"at": "never"}, "at='never' is unknown"),
+        ({"rule": [{"kind": "vote", "decides": True}]}, "kind='vote' is unknown"),
+        ({"rule": [{"kind": "ordered", "decides": True}]}, "ordered has decides, kind, expected arms, decides, kind"),
+        ({"rule": [{"kind": "ordered", "arms": ["a", "x"], "decides": True}]}, "names arm 'x', but there are a, b"),
+        ({"rule": [{"kind": "ordered", "arms": ["a", "b"], "decides": False}]}, "none of its tests decides"),
+    ],
+)
+def test_rules_that_cannot_be_applied(change: dict[str, Any], message: str) -> None:
+    claim = OmegaConf.to_object(composed(["sweep=mng", *base_of("mini")]).sweep.claim)
+    assert isinstance(claim, ClaimConfig)
+    with pytest.raises(ValueError, match=message):
+        check_claim(dataclasses.replace(claim, **change), {"a", "b"})
