@@ -57,7 +57,7 @@ def submit(jobs: list[RunJob], logs: Path, parameters: dict[str, Any], shape: di
         slurm_additional_parameters=given.pop("additional_parameters", {}),
     )
     try:
-        with executor.batch(), contextlib.redirect_stderr(io.StringIO()):  # sbatch's words are told below
+        with contextlib.redirect_stderr(io.StringIO()), executor.batch():  # sbatch's words are told below
             submitted = [executor.submit(job) for job in jobs]
     except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError) as error:
         raise UserError(f"sbatch refused the jobs: {refusal(str(error))}: see the cluster config") from error
