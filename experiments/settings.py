@@ -81,6 +81,10 @@ class StudyConfig:
     processes: int
     """Processes per run, one per GPU where there are GPUs."""
     on_gpu: bool
+    cpus_per_process: int | None
+    """Cores per process, unless the cluster says otherwise; null: the site's default, locally all of them."""
+    mem_gb: int | None
+    """Memory per node, unless the cluster says otherwise; null: the site's default."""
     latent_side: int | None
     """Side of the latents, number of classes and width of the teacher's tokens: for estimates before data are prepared."""
     num_classes: int | None
@@ -101,8 +105,9 @@ class ClusterConfig:
     gpus_per_node: int
     """GPUs that a node has: a run of more processes takes several nodes."""
     cpus_per_task: int | None
+    """Cores per process; null: the study's."""
     mem_gb: int | None
-    """Memory per node."""
+    """Memory per node; null: the study's."""
     timeout_min: int
     """Time limit of a job; a run that takes longer goes on in the same job, requeued."""
     max_num_timeout: int
@@ -129,8 +134,8 @@ class LaunchConfig:
     """Show the jobs, submit nothing."""
     wait: bool
     """Return when all jobs have ended instead of at once."""
-    local_jobs: int
-    """Local processes: jobs at a time."""
+    local_jobs: int | None
+    """Local processes: jobs at a time; null: as many as the machine's GPUs, or cores, carry."""
 
 
 @dataclass

@@ -127,11 +127,20 @@ def test_slurm_where_there_is_sbatch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (launcher_of("auto"), launcher_of("local")) == ("slurm", "local")
 
 
-def shape(processes: int, gpus_per_node: int, *, on_gpu: bool = True) -> dict[str, int]:
-    settings = composed(["study=mini"])
-    study, cluster = StudyConfig(**settings.study), ClusterConfig(**settings.cluster)
-    study.processes, study.on_gpu, cluster.gpus_per_node = processes, on_gpu, gpus_per_node
-    return slurm.resources(study, cluster)
+def shape(processes: int, gpus_per_node: int, *, on_gpu: bool = True, **values: int) -> dict[str, int]:
+    settings = composed(["study=cifar10", "data.root=/images"])
+    study = StudyConfig(**dict(settings.study) | {"processes": processes, "on_gpu": on_gpu} | values)
+    return slurm.resources(study, ClusterConfig(**dict(settings.cluster) | {"gpus_per_node": gpus_per_node}))
+
+
+def test_as_many_local_jobs_as_the_machine_carries(monkeypatch: pytest.MonkeyPatch) -> None:
+    def jobs(study: str, **values: object) -> int:
+        return local.fitting_jobs(StudyConfig(**dict(composed([f"study={study}", "data.root=/images"]).study) | values))
+
+    monkeypatch.setattr(local, "cores", lambda: 8)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    assert (jobs("mini"), jobs("mini", processes=3), jobs("none"), jobs("cifar10")) == (8, 2, 1, 4)
+    assert jobs("imagenet256") == 1  # eight processes on four GPUs: the run itself says what is missing
 
 
 def test_a_task_per_gpu() -> None:
@@ -139,6 +148,7 @@ def test_a_task_per_gpu() -> None:
     assert shape(16, 4) == {"nodes": 4, "tasks_per_node": 4, "gpus_per_node": 4}
     assert shape(2, 8) == {"nodes": 1, "tasks_per_node": 2, "gpus_per_node": 2}
     assert shape(3, 8, on_gpu=False) == {"nodes": 1, "tasks_per_node": 3}
+    assert shape(3, 8, on_gpu=False, cpus_per_process=2, mem_gb=4)["cpus_per_task"] == 2
     with pytest.raises(UserError, match="study.processes=9 do not spread evenly over 2 nodes"):
         shape(9, 8)
     with pytest.raises(UserError, match="cluster.gpus_per_node=0"):

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 from submitit.helpers import DelayedSubmission
 
@@ -32,6 +33,13 @@ def read_config(file: Path) -> Config:
         raise UserError(f"{file}: not a configuration of this version ({reason}): submit the sweep again") from error
 
 
+def use_own_cores() -> None:
+    """As many threads as SLURM gave cores, also where it does not bind the task to them."""
+    cores = os.environ.get("SLURM_CPUS_PER_TASK")
+    if cores and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(int(cores))
+
+
 @dataclass(frozen=True)
 class RunJob:
     """The job of one run. submitit pickles it; what it does is in ``config_file``, frozen when it was submitted."""
@@ -43,6 +51,7 @@ class RunJob:
         """Carry the run out or on; returns how it ended. Time-out and pre-emption save, and requeue the job."""
         self.error_file.unlink(missing_ok=True)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))  # submitit ignores it; training saves first
+        use_own_cores()
         with exits():
             try:
                 record = run(read_config(self.config_file))

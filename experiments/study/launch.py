@@ -128,9 +128,7 @@ def _submit(
     """Hand the jobs over; after a refusal nothing stays of the submission."""
     indices = [entry.index for entry in submission.entries if entry.submitted]
     if submission.launcher == "local":
-        local.start_queue(
-            submission, settings.launch.local_jobs, settings.study.processes, on_gpu=settings.study.on_gpu
-        )
+        local.start_queue(submission, settings.study, settings.launch.local_jobs)
         return submission
     jobs = [RunJob(submission.config_file(i), submission.error_file(i)) for i in indices]
     try:

@@ -13,7 +13,9 @@ from pathlib import Path
 from types import FrameType
 
 import submitit
+import torch
 
+from experiments.settings import StudyConfig
 from experiments.study.jobs import RunJob
 from experiments.study.queue_state import JOBS_FILE, QUEUE_FILE, process_mark
 from experiments.study.submission import Submission, read_submission
@@ -23,20 +25,35 @@ POLL_S = 0.5
 NO_LIMIT_MIN = 365 * 24 * 60
 
 
-def start_queue(submission: Submission, jobs_at_a_time: int, processes: int, *, on_gpu: bool) -> int:
-    """Start the background process, which outlives this one; returns its process id."""
+def start_queue(submission: Submission, study: StudyConfig, jobs_at_a_time: int | None) -> int:
+    """Start the background process, which outlives this one; returns its process id.
+
+    ``jobs_at_a_time`` None: as many as the GPUs, or the cores, carry.
+    """
+    width = jobs_at_a_time or fitting_jobs(study)
     command = [sys.executable, "-m", "experiments.study.local", str(submission.folder)]
-    command += [str(jobs_at_a_time), str(processes), str(int(on_gpu))]
+    command += [str(width), str(study.processes), str(int(study.on_gpu))]
     environment = dict(os.environ)
-    if not on_gpu:  # the threads of jobs side by side would wait for each other
-        threads = max(1, len(os.sched_getaffinity(0)) // (jobs_at_a_time * processes))
-        environment.setdefault("OMP_NUM_THREADS", str(threads))
+    if not study.on_gpu:  # threads of jobs side by side would wait for each other
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, cores() // (width * study.processes))))
     with (submission.folder / "queue.log").open("w") as log:
         queue = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
         )
     write_json(submission.folder / QUEUE_FILE, {"process": process_mark(queue.pid)})
     return queue.pid
+
+
+def fitting_jobs(study: StudyConfig) -> int:
+    """Jobs that the machine carries at a time; without a figure for cores per process one."""
+    if study.on_gpu:
+        return max(1, torch.cuda.device_count() // study.processes)
+    return max(1, cores() // (study.processes * (study.cpus_per_process or cores())))
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 class Queue:

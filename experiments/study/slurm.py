@@ -24,12 +24,17 @@ def is_here() -> bool:
 
 
 def resources(study: StudyConfig, cluster: ClusterConfig) -> dict[str, int]:
-    """Nodes, tasks and GPUs per node of one run: a task per process, on GPUs one GPU each.
+    """What one run asks SLURM for: a task per process, on GPUs one GPU each; cores per task and memory where they are stated.
 
     Raises :class:`UserError` if the processes do not fill the nodes that they need.
     """
+    stated = {
+        "cpus_per_task": cluster.cpus_per_task or study.cpus_per_process,
+        "mem_gb": cluster.mem_gb or study.mem_gb,
+    }
+    shape = {key: value for key, value in stated.items() if value is not None}
     if not study.on_gpu:
-        return {"nodes": 1, "tasks_per_node": study.processes}
+        return {"nodes": 1, "tasks_per_node": study.processes} | shape
     if cluster.gpus_per_node < 1:
         raise UserError(f"study {study.name!r} runs on GPUs, but cluster.gpus_per_node={cluster.gpus_per_node}")
     nodes = -(-study.processes // cluster.gpus_per_node)
@@ -39,7 +44,7 @@ def resources(study: StudyConfig, cluster: ClusterConfig) -> dict[str, int]:
             f"cluster.gpus_per_node={cluster.gpus_per_node}: change either"
         )
     per_node = study.processes // nodes
-    return {"nodes": nodes, "tasks_per_node": per_node, "gpus_per_node": per_node}
+    return {"nodes": nodes, "tasks_per_node": per_node, "gpus_per_node": per_node} | shape
 
 
 def submit(jobs: list[RunJob], logs: Path, parameters: dict[str, Any], shape: dict[str, int]) -> list[str]:
