@@ -80,7 +80,8 @@ class StudyConfig:
     """``first``, ``second``, ``third``: choices of the autoencoder group."""
     processes: int
     """Processes per run, one per GPU where there are GPUs."""
-    on_gpu: bool
+    on_gpu: bool | None
+    """null: locally if there are GPUs, under SLURM not."""
     cpus_per_process: int | None
     """Cores per process, unless the cluster says otherwise; null: the site's default, locally all of them."""
     mem_gb: int | None
@@ -155,6 +156,7 @@ def register() -> None:
     for file in SWEEPS.glob("*.yaml"):
         store.store(group="sweep", name=file.stem, node=OmegaConf.load(file), provider=str(SWEEPS))
     OmegaConf.register_new_resolver("times", lambda value, factor: value * factor, replace=True)
+    OmegaConf.register_new_resolver("power", lambda value, exponent: value**exponent, replace=True)
     OmegaConf.register_new_resolver("divided", _divided, replace=True)
 
 

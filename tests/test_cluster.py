@@ -44,7 +44,8 @@ def scontrol(*arguments: str) -> None:
 
 
 def test_a_sweep_from_submission_to_table(folder: Path) -> None:
-    submission = on_slurm(folder, "sweep=mng")
+    extra = "+cluster.additional_parameters.comment=trial"
+    submission = on_slurm(folder, "sweep=mng", extra)
     assert set(states_of(submission).values()) <= {"queued", "running"}  # the command returned before the jobs ended
     assert len({entry.job for entry in submission.entries}) == 4
     assert "job" in command("status", folder, "sweep=mng").stdout

@@ -28,7 +28,7 @@ def record_of(status: str = "finished", **changes: Any) -> dict[str, Any]:
         "identity": "abc",
         "status": status,
         "diverged": {"step": 3, "reason": "d_loss is nan"} if status == "diverged" else None,
-        "config": asdict(compose_config("training.batch_size=4")),
+        "config": asdict(compose_config("training.batch_size=4", "training.total_steps=4")),
         "model": {
             "generator": asdict(generator_dims("mini", "S", **shared)),
             "discriminator": asdict(discriminator_dims("mini", "B", teacher_width=6, **shared)),
@@ -72,7 +72,7 @@ def test_a_row_per_evaluation_and_every_run_has_one(
     assert list(table["status"]) == ["finished", "finished", "diverged", "failed"]
     assert list(table["step"][:3]) == [2, 4, 1]
     assert list(table["distance"][:2]) == [20.0, 10.0]
-    assert list(table["last"][:3]) == [False, True, True]
+    assert list(table["end"][:3]) == [False, True, False]
     assert table["distance"][2:].isna().all()
     assert list(table["reconstruction_distance"][:2]) == [5.0, 5.0]
     assert (table["diverged_step"][2], table["detail"][2]) == (3, "d_loss is nan")

@@ -88,7 +88,33 @@ def test_time_out_and_preemption_requeue(
     with pytest.raises(SystemExit) as stopped:
         job()
     assert stopped.value.code == REQUEUED
-    assert not job.error_file.exists()
+    assert told(job) == "after step 3"  # until the job starts again
+
+
+def test_a_refused_requeue_is_told(job: RunJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise RuntimeError("Job not requeued because: timed-out too many times.")
+
+    signal.signal(signal.SIGUSR2, refuse)
+    ends(monkeypatch, Interrupted("after step 3", frozenset({signal.SIGUSR2})))
+    with pytest.raises(SystemExit) as stopped:
+        job()
+    assert stopped.value.code == 2
+    assert (
+        told(job) == "after step 3, but the job was not requeued: Job not requeued because: timed-out too many times."
+    )
+
+
+def test_slurms_sigterm_is_waited_out(job: RunJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that ends by itself while it is being pre-empted would not be requeued."""
+    waited: list[float] = []
+    monkeypatch.setattr("time.sleep", waited.append)
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    ends(monkeypatch, Interrupted("after step 3", frozenset({signal.SIGTERM})))
+    with pytest.raises(SystemExit):
+        job()
+    assert waited == [module.GRACE_S]
+    assert told(job) == "after step 3"
 
 
 def test_other_processes_wait_for_the_main_one_to_requeue(job: RunJob, monkeypatch: pytest.MonkeyPatch) -> None:

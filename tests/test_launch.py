@@ -1,5 +1,6 @@
 """What happens at submission, before any job runs: planning, freezing, the dry run, and what is refused."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -96,6 +97,40 @@ def test_runs_are_made_once(typed: Command) -> None:
     assert len(plan([point, [*point, "optim.beta1=0.5"]], composed)) == 2
 
 
+def test_arms_that_do_not_differ_are_refused() -> None:
+    points = [[*SMALL_STUDY, f"sweep.arm={arm}"] for arm in "ab"]
+    with pytest.raises(UserError, match="arms 'a' and 'b' are the same run"):
+        plan(points, composed)
+
+
+def test_submissions_of_the_same_settings_belong_together(typed: Command) -> None:
+    def base(*overrides: str) -> str:
+        typed("sweep=lr_grid", *overrides)
+        return typed.started[-1].base
+
+    whole = base("training.seed=0,1")
+    assert base("training.seed=2", "optim.lr_multiple=1.0,2.0") == whole  # more seeds, fewer points
+    assert base("model.size=B") == whole
+    assert base("study.short_steps=50") != whole  # reaches the runs through the sweep alone
+    assert base("optim.beta1=0.5") != whole
+
+
+def test_left_alone_but_without_the_checkpoints_to_keep(typed: Command, tmp_path: Path) -> None:
+    typed("sweep=repa")
+    for entry in typed.started[0].entries:
+        Path(entry.run_folder, "checkpoints").mkdir(parents=True)
+        record = {"identity": entry.identity, "status": "finished", "diverged": None}
+        Path(entry.run_folder, "record.json").write_text(json.dumps(record))
+    keep = ("training.keep_steps=2", "sweep=repa")
+    _, output, _ = typed(*keep)
+    assert output.count("left alone: finished (without all the checkpoints to keep)") == 2
+    for entry in typed.started[0].entries:
+        for step in (2, 4):
+            Path(entry.run_folder, f"checkpoints/step-{step:08d}.safetensors").touch()
+    _, output, _ = typed(*keep)
+    assert output.count("left alone: finished  ") == 2
+
+
 def test_mistakes_are_told_before_anything_is_submitted(typed: Command, tmp_path: Path) -> None:
     def answer(*overrides: str) -> str:
         code, _, errors = typed(*overrides)
@@ -140,6 +175,12 @@ def test_as_many_local_jobs_as_the_machine_carries(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(local, "cores", lambda: 8)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
     assert (jobs("mini"), jobs("mini", processes=3), jobs("none"), jobs("cifar10")) == (8, 2, 1, 4)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert jobs("none") == 4
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    assert local.visible_gpus() == [2, 3]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert local.visible_gpus() == [0, 1, 2, 3]
     assert jobs("imagenet256") == 1  # eight processes on four GPUs: the run itself says what is missing
 
 

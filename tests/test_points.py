@@ -30,9 +30,9 @@ def test_values_may_refer_to_the_study() -> None:
 def test_command_line_wins() -> None:
     own = sweep(common={"c": 1}, grid={"size": ["S", "B"]})
     assert expand(own, {"size": ["L"], "c": ["5"]}) == [
-        ["c=5", "size=L", f"training.seed={seed}", "sweep.arm=baseline"] for seed in (0, 1)
+        ["c=5", "size=L", f"training.seed={seed}", "sweep.arm=L"] for seed in (0, 1)
     ]
-    seeds = expand(own, {"training.seed": ["7", "9"]})
+    seeds = expand(own, {"training.seed": ["7", "9"]})  # a seed is no axis with a name
     assert [point[2] for point in seeds] == ["training.seed=7", "training.seed=9"] * 2
     further = expand(own, {"optim.lr_base": ["1e-4", "1e-3"], "training.seed": ["0"]})
     assert [point[-1] for point in further] == [
@@ -43,6 +43,12 @@ def test_command_line_wins() -> None:
 def test_command_line_cannot_level_arms() -> None:
     with pytest.raises(UserError, match="size is what the arms of sweep 'test' differ in: leave it out"):
         expand(sweep(arms={"S": {"size": "S"}, "B": {"size": "B"}}), {"size": ["S"]})
+
+
+@pytest.mark.parametrize("key", ["sweep", "study", "study.short_steps", "cluster", "launch.to"])
+def test_what_surrounds_the_runs_cannot_be_swept(key: str) -> None:
+    with pytest.raises(UserError, match=f"{key} cannot be swept: type one value of it"):
+        expand(sweep(), {key: ["a", "b"]})
 
 
 def test_without_a_claim_one_seed() -> None:

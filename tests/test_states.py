@@ -104,6 +104,14 @@ def test_of_local_jobs_whose_queue_is_gone(runs: Path) -> None:
     ]
 
 
+def test_a_queue_of_another_machine_cannot_be_seen_from_here(runs: Path) -> None:
+    submission = submission_of(runs, "", launcher="local")
+    file = submission.folder / "submission.json"
+    file.write_text(file.read_text().replace(f'"host": "{submission.host}"', '"host": "elsewhere"'))
+    (state,) = states(submission)
+    assert (state.kind, state.detail) == ("running", "in the local queue of elsewhere: ask there")
+
+
 def test_a_damaged_submission_is_told(runs: Path) -> None:
     submission = submission_of(runs, "7_0")
     (submission.folder / "submission.json").write_text("{")

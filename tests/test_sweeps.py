@@ -83,6 +83,7 @@ def test_batch_rule_sees_the_same_number_of_images() -> None:
         base, fourfold = golden(study, "base"), golden(study, "batch_rule")["fourfold"]
         for steps in ("training.total_steps", "training.eval_steps"):
             assert fourfold["training.batch_size"] * fourfold[steps] == base["training.batch_size"] * base[steps]
+        assert fourfold["optim.ema_decay"] == base["optim.ema_decay"] ** 4  # per image the same average
         assert fourfold["optim.lr_multiple"] ** 2 * base["training.batch_size"] == fourfold["training.batch_size"]
 
 

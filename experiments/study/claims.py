@@ -1,6 +1,7 @@
 """The head of a sweep: which tests a rule can ask for, and what each must say.
 
-    ordered         ``arms``, best first: each mean distance below the next one's
+    ordered         ``arms``, best first: each mean distance below the next one's, with an interval that excludes 0
+    monotone        ``arms``, best first: their means are in that order at every evaluation
     difference      two ``arms``, a question rather than a claim: is the first below the second?
     ratio_within    two ``arms``: the ratio of their means lies ``within`` this factor of 1
     below           ``arms`` whose mean lies below ``value``, in ``studies`` alone
@@ -13,8 +14,10 @@
     power_law       exponent of the metric as a power of ``x`` over all arms: ``predicted``, ``within``
     floor           ``arms`` whose order by the autoencoder's reconstruction distance is their order by the metric
 
-Each also says whether it ``decides`` the verdict or is reported beside it. Means are over seeds, intervals at the claim's
-``confidence``: Welch's for differences and ratios (of logarithms), bootstrap over seeds for slopes and correlations.
+Each also says whether it ``decides`` the verdict or is reported beside it. Distances are those at the end of finished runs
+(column ``end``) but for ``monotone``; an arm with a diverged run has no mean there, and stands behind every arm that has one.
+Means are over seeds, intervals at the claim's ``confidence``: Welch's for differences and ratios (of logarithms), bootstrap
+over seeds for slopes and correlations. In a grid the largest or best at its edge is censored: it tells nothing.
 """
 
 from collections.abc import Collection
@@ -25,6 +28,7 @@ from gat.errors import UserError, require_choice
 
 KINDS: dict[str, set[str]] = {
     "ordered": {"arms"},
+    "monotone": {"arms"},
     "difference": {"arms"},
     "ratio_within": {"arms", "within"},
     "below": {"arms", "value", "studies"},

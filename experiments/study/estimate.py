@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.settings import ClusterConfig, StudyConfig
-from experiments.study.plan import Planned
+from experiments.study.plan import Planned, flat
 from experiments.study.points import ARM, SEED
 from gat.config import Config
 from gat.models.flops import iteration_flops
@@ -76,14 +76,6 @@ def preview(planned: list[Planned], default: Config, study: StudyConfig, cluster
     unstated = "no rate stated: set cluster.sustained_tflops for device-hours"
     lines += [f"{total}, {at or unstated} (G and D in training; teacher, autoencoder and evaluation not counted)"]
     return "\n".join([*lines, "dry run: nothing was submitted"])
-
-
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted name."""
-    items: dict[str, Any] = {}
-    for key, value in values.items():
-        items |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return items
 
 
 def _settings(config: Config) -> dict[str, Any]:

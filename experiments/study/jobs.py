@@ -6,6 +6,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -19,6 +20,7 @@ from gat.files import replacing
 from gat.training.run import run
 
 REQUEUE_S = 30
+GRACE_S = 600  # SLURM kills much sooner
 EXIT_TERMINATED = 128 + signal.SIGTERM
 
 
@@ -40,6 +42,28 @@ def use_own_cores() -> None:
         torch.set_num_threads(int(cores))
 
 
+def on_slurm() -> bool:
+    """Whether this is a job of SLURM's rather than of the local queue."""
+    return os.environ.get("SUBMITIT_EXECUTOR") == "slurm"
+
+
+def hand_back(stop: Interrupted) -> None:
+    """After an interruption, with the state saved: have the job requeued, or wait for SLURM to do so.
+
+    Returns where the job is to end. Raises :class:`UserError` if it cannot be requeued.
+    """
+    if stop.signals == {signal.SIGTERM}:
+        if on_slurm():  # the first sign of a pre-emption, or scancel: a job that ends by itself would not be requeued
+            time.sleep(GRACE_S)
+        return
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what the requeue sends, on the way out
+    try:
+        signal.raise_signal(signal.SIGUSR2)  # submitit's own handler: counts time-outs, requeues, exits
+    except Exception as error:  # too many time-outs, or SLURM refuses
+        raise UserError(f"{stop}, but the job was not requeued: {error}") from error
+    time.sleep(REQUEUE_S)  # only the main process's does; the others must not end the job before it has
+
+
 @dataclass(frozen=True)
 class RunJob:
     """The job of one run. submitit pickles it; what it does is in ``config_file``, frozen when it was submitted."""
@@ -50,22 +74,27 @@ class RunJob:
     def __call__(self) -> str:
         """Carry the run out or on; returns how it ended. Time-out and pre-emption save, and requeue the job."""
         self.error_file.unlink(missing_ok=True)
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))  # submitit ignores it; training saves first
+        if (
+            not on_slurm()
+        ):  # there submitit ignores it, as SLURM kills and requeues in its own time; here it means: stop
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))
         use_own_cores()
         with exits():
             try:
-                record = run(read_config(self.config_file))
-            except Interrupted as stop:
-                if stop.signals != {signal.SIGTERM}:  # that alone is scancel, or a requeue that SLURM sees to
-                    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what the requeue sends, on the way out
-                    signal.raise_signal(signal.SIGUSR2)  # submitit's own handler: counts time-outs, requeues, exits
-                    time.sleep(REQUEUE_S)  # only the main process's does; the others must not end the job before it has
-                self.tell(stop)
-                raise
+                record = self.carry_on()
             except Exception as error:
                 self.tell(error)
                 raise
         return record["status"] if record else "not the main process"
+
+    def carry_on(self) -> dict[str, Any] | None:
+        """The run, from its last checkpoint; after an interruption the job is handed back."""
+        try:
+            return run(read_config(self.config_file))
+        except Interrupted as stop:
+            self.tell(stop)
+            hand_back(stop)
+            raise
 
     def checkpoint(self) -> DelayedSubmission:
         """What submitit runs when the job starts again: the same, from the last checkpoint."""

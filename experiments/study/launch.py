@@ -1,5 +1,7 @@
 """From the points of a sweep to submitted jobs. What is done or under way is left alone."""
 
+import hashlib
+import json
 import shutil
 import sys
 from collections.abc import Sequence
@@ -14,7 +16,8 @@ from experiments.study import local, slurm
 from experiments.study.claims import check_claim
 from experiments.study.estimate import preview
 from experiments.study.jobs import RunJob
-from experiments.study.plan import Compose, Planned, plan
+from experiments.study.plan import Compose, Planned, flat, plan
+from experiments.study.points import SEED
 from experiments.study.states import ENDED, UNDER_WAY, RunState, run_states
 from experiments.study.submission import (
     SWEEPS_FOLDER,
@@ -27,7 +30,7 @@ from experiments.study.table import wait_for
 from gat.errors import UserError, require_choice
 from gat.files import one_at_a_time, replacing, told
 from gat.platform import git_state
-from gat.training.run_folder import identity
+from gat.training.run_folder import RunFolder, effective, identity
 
 
 def launch(
@@ -52,9 +55,8 @@ def launch(
         one_at_a_time(runs / SWEEPS_FOLDER / ".lock", "submitting"),
     ):
         submission, states = _freeze(master, planned, runs, settings, place)
-        if any(entry.submitted for entry in submission.entries):
-            submission = _submit(submission, settings, parameters, shape)
-    report(submission, states)
+        submission = _submit(submission, settings, parameters, shape)
+    report(submission, states, planned)
     if settings.launch.wait and wait_for(submission):
         sys.exit(1)
     return submission
@@ -73,7 +75,7 @@ def launcher_of(choice: str) -> str:
 def _freeze(
     master: DictConfig, planned: list[Planned], runs: Path, settings: Surroundings, place: str
 ) -> tuple[Submission, list[RunState]]:
-    """Write configurations and submission; the states from before say which runs need a job."""
+    """Write the configurations; the states from before say which runs need a job."""
     entries = [entry_of(index, run) for index, run in enumerate(planned)]
     known = run_states(entries, read_submissions(runs))
     states = [known[entry.run_folder] for entry in entries]
@@ -95,7 +97,6 @@ def _freeze(
     for entry, run in zip(entries, planned, strict=True):
         with replacing(submission.config_file(entry.index)) as stream:
             stream.write(OmegaConf.to_yaml(OmegaConf.structured(run.config)).encode())
-    submission.write()
     return submission, states
 
 
@@ -117,40 +118,58 @@ def entry_of(index: int, run: Planned) -> Entry:
 
 
 def base_of(master: DictConfig) -> str:
-    """Identity of a sweep's settings less arm, point and seed: submissions with the same one belong together."""
+    """Hash of a sweep's settings less arm, point and seed: submissions with the same one belong together.
+
+    The sweep's own overrides count, as the study makes them; where the command line narrows its grid they are the same sweep.
+    """
+    sweep = OmegaConf.to_container(master.sweep, resolve=True)
+    assert isinstance(sweep, dict)
     config = run_config(master)
-    return identity(replace(config, training=replace(config.training, seed=0)))
+    settings = flat(effective(config)) | {"model.discriminator_size": config.model.discriminator_size}
+    shared = {key: value for key, value in settings.items() if key not in (*sweep["grid"], SEED)}
+    own = {key: sweep[key] for key in ("common", "arms", "grid")}
+    return hashlib.sha256(json.dumps([shared, own], sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _submit(
     submission: Submission, settings: Surroundings, parameters: dict[str, Any], shape: dict[str, int]
 ) -> Submission:
-    """Hand the jobs over; after a refusal nothing stays of the submission."""
+    """Hand the jobs over, and write the submission; if they are refused nothing stays of it."""
     indices = [entry.index for entry in submission.entries if entry.submitted]
-    if submission.launcher == "local":
-        local.start_queue(submission, settings.study, settings.launch.local_jobs)
-        return submission
-    jobs = [RunJob(submission.config_file(i), submission.error_file(i)) for i in indices]
-    try:
-        ids = slurm.submit(jobs, submission.logs, parameters, shape)
-    except UserError:
-        shutil.rmtree(submission.folder)
-        raise
-    submission = submission.with_jobs(dict(zip(indices, ids, strict=True)))
+    if submission.launcher == "slurm" and indices:
+        jobs = [RunJob(submission.config_file(i), submission.error_file(i)) for i in indices]
+        try:
+            ids = slurm.submit(jobs, submission.logs, parameters, shape)
+        except BaseException:
+            shutil.rmtree(submission.folder)
+            raise
+        submission = submission.with_jobs(dict(zip(indices, ids, strict=True)))
     submission.write()
+    if submission.launcher == "local" and indices:
+        local.start_queue(submission, settings.study, settings.launch.local_jobs)
     return submission
 
 
-def report(submission: Submission, before: list[RunState]) -> None:
+def report(submission: Submission, before: list[RunState], planned: list[Planned]) -> None:
     """Print what was submitted and what was not, and how to follow it."""
     submitted = [entry for entry in submission.entries if entry.submitted]
     print(
         f"sweep {submission.sweep}, study {submission.study}: {len(submission.entries)} runs, {len(submitted)} submitted"
     )
-    for entry, state in zip(submission.entries, before, strict=True):
-        what = f"job {entry.job}" if entry.job else "queued here" if entry.submitted else f"left alone: {state.kind}"
+    for entry, state, run in zip(submission.entries, before, planned, strict=True):
+        left = f"left alone: {state.kind}{'' if has_kept(run, state) else ' (without all the checkpoints to keep)'}"
+        what = f"job {entry.job}" if entry.job else "queued here" if entry.submitted else left
         print(f"  {entry.arm}, seed {entry.seed}: {what}  {entry.run_folder}")
     print(f"submission  {submission.folder}")
     runs = submission.folder.parents[3]
     print(f"progress    python experiments/status.py sweep={submission.sweep} study={submission.study} runs={runs}")
     print(f"results     python experiments/collect.py sweep={submission.sweep} study={submission.study} runs={runs}")
+
+
+def has_kept(run: Planned, state: RunState) -> bool:
+    """Whether a finished run has every checkpoint that ``training.keep_steps`` asks for now (another sweep may not have)."""
+    training = run.config.training
+    if state.kind != "finished" or not training.keep_steps:
+        return True
+    wanted = range(training.keep_steps, training.total_steps + 1, training.keep_steps)
+    return all(RunFolder(run.config).checkpoint_file(step).exists() for step in wanted)

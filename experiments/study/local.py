@@ -32,9 +32,9 @@ def start_queue(submission: Submission, study: StudyConfig, jobs_at_a_time: int 
     """
     width = jobs_at_a_time or fitting_jobs(study)
     command = [sys.executable, "-m", "experiments.study.local", str(submission.folder)]
-    command += [str(width), str(study.processes), str(int(study.on_gpu))]
+    command += [str(width), str(study.processes), str(int(uses_gpus(study)))]
     environment = dict(os.environ)
-    if not study.on_gpu:  # threads of jobs side by side would wait for each other
+    if not uses_gpus(study):  # threads of jobs side by side would wait for each other
         environment.setdefault("OMP_NUM_THREADS", str(max(1, cores() // (width * study.processes))))
     with (submission.folder / "queue.log").open("w") as log:
         queue = subprocess.Popen(
@@ -46,9 +46,22 @@ def start_queue(submission: Submission, study: StudyConfig, jobs_at_a_time: int 
 
 def fitting_jobs(study: StudyConfig) -> int:
     """Jobs that the machine carries at a time; without a figure for cores per process one."""
-    if study.on_gpu:
+    if uses_gpus(study):
         return max(1, torch.cuda.device_count() // study.processes)
     return max(1, cores() // (study.processes * (study.cpus_per_process or cores())))
+
+
+def visible_gpus() -> list[int]:
+    """Numbers of the GPUs that this process may use."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    return (
+        [int(gpu) for gpu in given] if all(gpu.isdigit() for gpu in given) else list(range(torch.cuda.device_count()))
+    )
+
+
+def uses_gpus(study: StudyConfig) -> bool:
+    """Whether the study's runs are on GPUs; where it does not say, if there are any here."""
+    return torch.cuda.is_available() if study.on_gpu is None else study.on_gpu
 
 
 def cores() -> int:
@@ -81,7 +94,7 @@ class Queue:
     def start(self, index: int, slot: int) -> None:
         """Start a job on its slot's GPUs."""
         executor = submitit.LocalExecutor(self.submission.logs)
-        gpus = list(range(slot * self.processes, (slot + 1) * self.processes)) if self.on_gpu else []
+        gpus = visible_gpus()[slot * self.processes : (slot + 1) * self.processes] if self.on_gpu else []
         executor.update_parameters(
             timeout_min=NO_LIMIT_MIN,
             tasks_per_node=self.processes,

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -30,7 +31,7 @@ class Planned:
 
 
 def plan(points: Sequence[Sequence[str]], compose: Compose) -> list[Planned]:
-    """The runs of ``points``, each once. :class:`UserError` for settings that cannot be right in any of them."""
+    """The runs of ``points``, each once. :class:`UserError` for settings that cannot be right, or arms that do not differ."""
     runs: dict[str, Planned] = {}
     for overrides in points:
         settings = compose(overrides)
@@ -39,9 +40,20 @@ def plan(points: Sequence[Sequence[str]], compose: Compose) -> list[Planned]:
             raise UserError(f"paths.run={config.paths.run} cannot hold many runs: set paths.runs")
         check(config)
         paths = replace(config.paths, runs=_absolute(config.paths.runs), prepared=_absolute(config.paths.prepared))
-        runs.setdefault(identity(config), Planned(settings.sweep.arm, list(overrides), replace(config, paths=paths)))
+        run = Planned(settings.sweep.arm, list(overrides), replace(config, paths=paths))
+        same = runs.setdefault(identity(config), run)
+        if same.arm != run.arm:
+            raise UserError(f"arms {same.arm!r} and {run.arm!r} are the same run: nothing would be compared")
     return list(runs.values())
 
 
 def _absolute(path: str) -> str:
     return str(Path(path).absolute())
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted name."""
+    items: dict[str, Any] = {}
+    for key, value in values.items():
+        items |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return items

@@ -22,13 +22,15 @@ def expand(sweep: DictConfig, typed: Mapping[str, list[str]]) -> list[list[str]]
     own = OmegaConf.to_container(sweep, resolve=True, throw_on_missing=True)
     assert isinstance(own, dict)
     arms: dict[str, dict[str, Any]] = own["arms"] or {"": {}}
-    for key in typed:
+    for key, values in typed.items():
+        if len(values) > 1 and key.split(".")[0] in ("sweep", "study", "cluster", "launch"):
+            raise UserError(f"{key} cannot be swept: type one value of it, and the command once for each")
         if any(key in overrides for overrides in arms.values()):
             raise UserError(f"{key} is what the arms of sweep {own['name']!r} differ in: leave it out")
     seeds = typed.get(SEED) or [str(seed) for seed in range(own["claim"]["seeds"] if own["claim"] else 1)]
-    axes = {key: [spell(value) for value in values] for key, values in own["grid"].items() if key not in typed}
+    axes = {key: typed.get(key) or [spell(value) for value in values] for key, values in own["grid"].items()}
     axes |= {key: values for key, values in typed.items() if len(values) > 1 and key != SEED}
-    fixed = {key: values[0] for key, values in typed.items() if len(values) == 1}
+    fixed = {key: values[0] for key, values in typed.items() if key not in axes and key != SEED}
     jobs = []
     for (arm, overrides), values in itertools.product(arms.items(), itertools.product(*axes.values())):
         point = dict(zip(axes, values, strict=True))

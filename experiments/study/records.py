@@ -57,7 +57,8 @@ def rows_of_run(submission: Submission, entry: Entry, state: RunState, at: str) 
     lines = read_metrics(folder)
     chosen = lines if at == "steps" else [line for line in lines if distance_of(line)] or lines[-1:]
     tail |= facts(record) | {"submitted_commit": submission.git["commit"], "submitted_dirty": submission.git["dirty"]}
-    return [head | _measured(line, record) | tail | {"last": line is chosen[-1]} for line in chosen]
+    total = record["config"]["training"]["total_steps"]
+    return [head | _measured(line, record) | tail | {"end": line["step"] == total} for line in chosen]
 
 
 def _measured(line: Mapping[str, Any], record: dict[str, Any]) -> dict[str, Any]:

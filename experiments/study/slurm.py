@@ -15,7 +15,10 @@ from experiments.settings import ClusterConfig, StudyConfig
 from experiments.study.jobs import RunJob
 from gat.errors import UserError
 
-SPECIFIC = {"partition", "account", "qos", "constraint", "exclude", "signal_delay_s", "array_parallelism", "setup"}
+SPECIFIC = {
+    *("partition", "account", "qos", "constraint", "exclude", "signal_delay_s", "array_parallelism", "setup"),
+    "additional_parameters",
+}
 
 
 def is_here() -> bool:
@@ -55,12 +58,9 @@ def submit(jobs: list[RunJob], logs: Path, parameters: dict[str, Any], shape: di
     given = {key: value for key, value in parameters.items() if value not in (None, [], {})}
     executor = submitit.AutoExecutor(logs, cluster="slurm", slurm_max_num_timeout=given.pop("max_num_timeout"))
     own = {f"slurm_{key}": given.pop(key) for key in SPECIFIC & given.keys()}
-    executor.update_parameters(
-        **given | shape,
-        **own,
-        stderr_to_stdout=True,
-        slurm_additional_parameters=given.pop("additional_parameters", {}),
-    )
+    if "cpus_per_task" in shape:  # srun does not take it over from sbatch since SLURM 22.05
+        own["slurm_srun_args"] = [f"--cpus-per-task={shape['cpus_per_task']}"]
+    executor.update_parameters(**given, **shape, **own, stderr_to_stdout=True)
     try:
         with contextlib.redirect_stderr(io.StringIO()), executor.batch():  # sbatch's words are told below
             submitted = [executor.submit(job) for job in jobs]

@@ -1,5 +1,6 @@
 """The state of every run: from its folder, and from the scheduler of the last job that was made for it."""
 
+import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,8 @@ def _slurm(entry: Entry, words: dict[str, str]) -> tuple[str | None, str, str | 
 
 
 def _local(submission: Submission, entry: Entry) -> tuple[str | None, str, str | None]:
+    if submission.host != socket.gethostname():
+        return "running", f"in the local queue of {submission.host}: ask there", None
     alive, jobs = read_queue(submission)
     told = jobs.get(entry.index)
     if told is None:

@@ -70,6 +70,8 @@ def _make(
 ) -> None:
     if folder.exists():
         raise UserError(f"{folder} is in the way and is no prepared set: remove it")
+    for stale in folder.parent.glob(f".{folder.name}.????????"):  # of a process that was killed; the lock is ours now
+        shutil.rmtree(stale)
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     partial.mkdir()
     try:

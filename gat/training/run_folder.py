@@ -30,7 +30,12 @@ WITHOUT_EFFECT = {
 
 
 def identity(config: Config) -> str:
-    """Hash of the settings less those that cannot change the result (``WITHOUT_EFFECT``).
+    """Hash of the :func:`effective` settings."""
+    return hashlib.sha256(json.dumps(effective(config), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def effective(config: Config) -> dict[str, Any]:
+    """The settings less those that cannot change the result (``WITHOUT_EFFECT``).
 
     A discriminator_size of null is the same as the generator's size by name.
     """
@@ -41,7 +46,7 @@ def identity(config: Config) -> str:
             del settings[group]
         else:
             settings[group] = {key: value for key, value in settings[group].items() if key not in names}
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+    return settings
 
 
 def run_name(config: Config) -> str:

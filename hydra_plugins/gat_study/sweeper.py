@@ -28,6 +28,6 @@ def typed_axes(overrides: list[Override]) -> dict[str, list[str]]:
     """Values by setting of the command line's overrides, as Hydra's sweeper reads them; one value where nothing is swept."""
     axes: dict[str, list[str]] = {}
     for override in overrides:
-        key = override.get_key_element()
-        axes[key] = [point[0].removeprefix(f"{key}=") for point in BasicSweeper.split_arguments([override], None)[0]]
+        key = override.get_key_element().lstrip("+")  # what is added or forced is set all the same
+        axes[key] = [point[0].partition("=")[2] for point in BasicSweeper.split_arguments([override], None)[0]]
     return axes

@@ -15,7 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
 from experiments.settings import CONF, SWEEPS, register, run_config
-from experiments.study.estimate import flat
+from experiments.study.plan import flat
 from experiments.study.points import expand
 from hydra_plugins.gat_study.sweeper import typed_axes
 
