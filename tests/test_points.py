@@ -40,6 +40,14 @@ def test_command_line_wins() -> None:
     ]
 
 
+def test_added_and_forced_settings() -> None:
+    own = sweep(grid={"size": ["S", "B"]}, arms={"a": {"arm": 1}})
+    (point, _) = expand(own, {"++size": ["L"], "+extra.key": ["x"]})
+    assert point == ["arm=1", "size=L", "+extra.key=x", "training.seed=0", "sweep.arm='a,size=L'"]
+    with pytest.raises(UserError, match="arm is what the arms"):
+        expand(own, {"++arm": ["2"]})
+
+
 def test_command_line_cannot_level_arms() -> None:
     with pytest.raises(UserError, match="size is what the arms of sweep 'test' differ in: leave it out"):
         expand(sweep(arms={"S": {"size": "S"}, "B": {"size": "B"}}), {"size": ["S"]})

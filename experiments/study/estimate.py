@@ -66,11 +66,13 @@ def preview(planned: list[Planned], default: Config, study: StudyConfig, cluster
             }
         )
     table = pd.DataFrame(rows)
+    settings, base = [_settings(run.config) for run in planned], _settings(default)
+    shared = {key: value for key, value in settings[0].items() if all(other[key] == value for other in settings)}
     lines = [f"settings that differ from the default's ({len(planned)} runs, study {study.name}):"]
-    lines += [f"  {line}" for line in _common_differences(planned, default)]
+    lines += [f"  {key}: {base[key]} -> {value}" for key, value in shared.items() if base[key] != value]
     lines += ["jobs:", table.to_string(index=False, na_rep="-", float_format=lambda value: f"{value:.4g}")]
     lines += ["their settings beyond those:"]
-    lines += [f"  {line}" for line in dict.fromkeys(_own_settings(run, planned) for run in planned)]
+    lines += dict.fromkeys(_own(run, mine, shared) for run, mine in zip(planned, settings, strict=True))
     total = f"total {table['PFLOP'].sum():.4g} PFLOP" if table["PFLOP"].notna().all() else "total FLOPs unknown"
     at = f"{table['device-hours'].sum():.4g} device-hours at {rate:g} TFLOP/s per device" if rate else ""
     unstated = "no rate stated: set cluster.sustained_tflops for device-hours"
@@ -82,17 +84,8 @@ def _settings(config: Config) -> dict[str, Any]:
     return {key: value for key, value in flat(asdict(config)).items() if not key.startswith(UNCOMPARED)}
 
 
-def _common_differences(planned: list[Planned], default: Config) -> list[str]:
-    """Settings that all runs share and the default does not."""
-    ours, base = [_settings(run.config) for run in planned], _settings(default)
-    same = {key: value for key, value in ours[0].items() if all(other[key] == value for other in ours)}
-    return [f"{key}: {base[key]} -> {value}" for key, value in same.items() if base[key] != value]
-
-
-def _own_settings(run: Planned, planned: list[Planned]) -> str:
-    """What an arm has that other arms have not; seeds apart."""
-    ours = [_settings(other.config) for other in planned]
-    mine = _settings(run.config)
-    own = [f"{key}={value}" for key, value in mine.items() if any(other[key] != value for other in ours)]
+def _own(run: Planned, settings: dict[str, Any], shared: dict[str, Any]) -> str:
+    """What an arm has that not all have, seeds apart; and the overrides that made it."""
+    own = [f"{key}={value}" for key, value in settings.items() if key not in shared and key != SEED]
     typed = [o for o in run.overrides if not o.startswith((ARM, SEED, "launch.", "cluster"))]
-    return f"{run.arm}: {', '.join(o for o in own if not o.startswith(SEED))}  [overrides: {' '.join(typed)}]"
+    return f"  {run.arm}: {', '.join(own)}  [overrides: {' '.join(typed)}]"

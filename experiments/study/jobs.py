@@ -74,9 +74,7 @@ class RunJob:
     def __call__(self) -> str:
         """Carry the run out or on; returns how it ended. Time-out and pre-emption save, and requeue the job."""
         self.error_file.unlink(missing_ok=True)
-        if (
-            not on_slurm()
-        ):  # there submitit ignores it, as SLURM kills and requeues in its own time; here it means: stop
+        if not on_slurm():  # SLURM's SIGTERM is ignored (by submitit) but in training: it kills in its own time
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))
         use_own_cores()
         with exits():

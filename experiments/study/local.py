@@ -4,6 +4,7 @@ The jobs are submitit's local ones, so that logs, several processes per run and 
 ``python -m experiments.study.local SUBMISSION_FOLDER JOBS_AT_A_TIME PROCESSES ON_GPU`` is that process.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -54,9 +55,9 @@ def fitting_jobs(study: StudyConfig) -> int:
 def visible_gpus() -> list[int]:
     """Numbers of the GPUs that this process may use."""
     given = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-    return (
-        [int(gpu) for gpu in given] if all(gpu.isdigit() for gpu in given) else list(range(torch.cuda.device_count()))
-    )
+    if all(gpu.isdigit() for gpu in given):
+        return [int(gpu) for gpu in given]
+    return list(range(torch.cuda.device_count()))
 
 
 def uses_gpus(study: StudyConfig) -> bool:
@@ -115,7 +116,8 @@ class Queue:
         """SIGTERM: have the running jobs save and end, then end."""
         self.waiting.clear()
         for _, job in self.running.values():
-            os.kill(int(job.job_id), signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(job.job_id), signal.SIGTERM)
 
 
 def main(folder: str, width: str, processes: str, on_gpu: str) -> None:

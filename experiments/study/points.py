@@ -16,21 +16,24 @@ ARM = "sweep.arm"
 def expand(sweep: DictConfig, typed: Mapping[str, list[str]]) -> list[list[str]]:
     """Overrides of every job, in order of arms, grid and seeds; the last one names arm and point.
 
-    ``typed``: values by setting of the command line, in Hydra's spelling. They win: a grid axis of that name is replaced, and
-    several values of another setting are a further axis. Raises :class:`UserError` for a setting that the arms differ in.
+    ``typed``: values by setting of the command line, in Hydra's spelling (``+a`` and ``++a`` are the setting ``a``). They
+    win: a grid axis of that name is replaced, and several values of another setting are a further axis. Raises
+    :class:`UserError` for a setting that the arms differ in.
     """
+    plain = {key.lstrip("+"): values for key, values in typed.items()}
     own = OmegaConf.to_container(sweep, resolve=True, throw_on_missing=True)
     assert isinstance(own, dict)
     arms: dict[str, dict[str, Any]] = own["arms"] or {"": {}}
-    for key, values in typed.items():
+    for key, values in plain.items():
         if len(values) > 1 and key.split(".")[0] in ("sweep", "study", "cluster", "launch"):
             raise UserError(f"{key} cannot be swept: type one value of it, and the command once for each")
         if any(key in overrides for overrides in arms.values()):
             raise UserError(f"{key} is what the arms of sweep {own['name']!r} differ in: leave it out")
-    seeds = typed.get(SEED) or [str(seed) for seed in range(own["claim"]["seeds"] if own["claim"] else 1)]
-    axes = {key: typed.get(key) or [spell(value) for value in values] for key, values in own["grid"].items()}
-    axes |= {key: values for key, values in typed.items() if len(values) > 1 and key != SEED}
-    fixed = {key: values[0] for key, values in typed.items() if key not in axes and key != SEED}
+    seeds = plain.get(SEED) or [str(seed) for seed in range(own["claim"]["seeds"] if own["claim"] else 1)]
+    axes = {key: plain.get(key) or [spell(value) for value in values] for key, values in own["grid"].items()}
+    others = {key: values for key, values in typed.items() if key.lstrip("+") not in (*axes, SEED)}
+    axes |= {key: values for key, values in others.items() if len(values) > 1}
+    fixed = {key: values[0] for key, values in others.items() if len(values) == 1}
     jobs = []
     for (arm, overrides), values in itertools.product(arms.items(), itertools.product(*axes.values())):
         point = dict(zip(axes, values, strict=True))

@@ -25,9 +25,9 @@ class ClaimSweeper(BasicSweeper):
 
 
 def typed_axes(overrides: list[Override]) -> dict[str, list[str]]:
-    """Values by setting of the command line's overrides, as Hydra's sweeper reads them; one value where nothing is swept."""
+    """Values by setting (with its ``+``, if any) of the command line's overrides; one value where nothing is swept."""
     axes: dict[str, list[str]] = {}
     for override in overrides:
-        key = override.get_key_element().lstrip("+")  # what is added or forced is set all the same
+        key = override.get_key_element()
         axes[key] = [point[0].partition("=")[2] for point in BasicSweeper.split_arguments([override], None)[0]]
     return axes
