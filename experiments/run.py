@@ -12,7 +12,6 @@ from omegaconf import DictConfig
 from experiments.exits import exits
 from experiments.settings import CONF, register, run_config
 from gat.errors import UserError
-from gat.training.run import run
 
 register()
 
@@ -20,6 +19,8 @@ register()
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def main(settings: DictConfig) -> None:
     """Run, then say where everything lies; a mistake of the user's is one line and exit code 2."""
+    from gat.training.run import run  # seconds of imports, which a sweep can do without
+
     with exits():
         if settings.sweep.claim is not None:
             raise UserError(f"sweep={settings.sweep.name} is many runs: launch them with -m")

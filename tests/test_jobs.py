@@ -37,7 +37,7 @@ def ends(monkeypatch: pytest.MonkeyPatch, how: Any) -> None:
             raise how
         return how
 
-    monkeypatch.setattr(module, "run", run)
+    monkeypatch.setattr("gat.training.run.run", run)
 
 
 def told(job: RunJob) -> str:

@@ -105,13 +105,13 @@ def test_arms_that_do_not_differ_are_refused() -> None:
 
 def test_submissions_of_the_same_settings_belong_together(typed: Command) -> None:
     def base(*overrides: str) -> str:
-        typed("sweep=lr_grid", *overrides)
+        typed("sweep=model_size", *overrides)
         return typed.started[-1].base
 
     whole = base("training.seed=0,1")
-    assert base("training.seed=2", "optim.lr_multiple=1.0,2.0") == whole  # more seeds, fewer points
+    assert base("training.seed=2", "model.size=S,B") == whole  # more seeds, fewer points
     assert base("model.size=B") == whole
-    assert base("study.short_steps=50") != whole  # reaches the runs through the sweep alone
+    assert base("study.evaluations.final=fid5k") != whole  # reaches the runs through the sweep alone
     assert base("optim.beta1=0.5") != whole
 
 

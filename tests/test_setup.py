@@ -10,7 +10,8 @@ from gat.models.discriminator import DiscriminatorDims
 from gat.models.generator import GeneratorDims
 from gat.models.sizes import discriminator_dims, generator_dims
 from gat.processes import Processes
-from gat.training.setup import check, make_networks, make_objective, my_rows, network_dims
+from gat.training.check import check
+from gat.training.setup import make_networks, make_objective, my_rows, network_dims
 from tests.conftest import compose_config
 from tests.prepared import fake_prepared
 

@@ -10,9 +10,9 @@ from omegaconf import OmegaConf
 from experiments.settings import SWEEPS, ClaimConfig, surroundings
 from experiments.study.claims import check_claim
 from experiments.study.estimate import training_flops
-from gat.training.setup import check
+from gat.training.check import check
 from tests.conftest import compose_config
-from tests.golden.update import GOLDEN, NAMES, STUDIES, base_of, composed, points_of, resolved, sweep_settings
+from tests.golden.update import GOLDEN, NAMES, STUDIES, base_of, composed, points_of, study_settings, sweep_settings
 
 CLAIMS = {
     *("mng", "lr_crosscheck", "lr_boundary", "lr_grid", "update_size", "repa", "model_size", "patch_size", "gflops"),
@@ -32,7 +32,7 @@ def test_every_claim_has_its_sweep() -> None:
 
 @pytest.mark.parametrize("study", STUDIES)
 def test_study_equals_its_golden_settings(study: str) -> None:
-    assert resolved(composed(base_of(study))) == golden(study, "base"), REWRITE
+    assert study_settings(study) == golden(study, "base"), REWRITE
 
 
 @pytest.mark.slow

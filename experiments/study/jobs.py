@@ -17,7 +17,6 @@ from experiments.settings import typed
 from gat.config import Config
 from gat.errors import Interrupted, LostProcessError, UserError
 from gat.files import replacing
-from gat.training.run import run
 
 REQUEUE_S = 30
 GRACE_S = 600  # SLURM kills much sooner
@@ -87,6 +86,8 @@ class RunJob:
 
     def carry_on(self) -> dict[str, Any] | None:
         """The run, from its last checkpoint; after an interruption the job is handed back."""
+        from gat.training.run import run  # seconds of imports, which a submission can do without
+
         try:
             return run(read_config(self.config_file))
         except Interrupted as stop:

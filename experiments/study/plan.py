@@ -10,8 +10,8 @@ from omegaconf import DictConfig
 from experiments.settings import run_config
 from gat.config import Config
 from gat.errors import UserError
+from gat.training.check import check
 from gat.training.run_folder import identity, run_name
-from gat.training.setup import check
 
 Compose = Callable[[Sequence[str]], DictConfig]
 

@@ -11,9 +11,9 @@ from gat.files import told
 from gat.models.flops import discriminator_flops, generator_flops
 from gat.platform import choose_device, git_state, hardware, keep_freed_memory, versions
 from gat.processes import Processes, joined
+from gat.training.check import check
 from gat.training.divergence import Divergence
 from gat.training.run_folder import RunFolder
-from gat.training.setup import check
 from gat.training.trainer import Trainer
 
 

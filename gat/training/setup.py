@@ -1,4 +1,4 @@
-"""From the configuration to the parts of a run: objective, networks, optimizers. Mistakes are told here, before any work."""
+"""From the configuration to the parts of a run: objective, networks, optimizers; what does not fit the data is told."""
 
 import copy
 from collections.abc import Callable
@@ -8,78 +8,18 @@ from torch import Tensor
 
 from gat.config import Config, ObjectiveConfig
 from gat.data.prepared import PreparedSet
-from gat.errors import UserError, require_choice
-from gat.mng import FORMS, SCHEDULES
+from gat.errors import UserError
 from gat.models import Discriminator, Generator
 from gat.models.discriminator import DiscriminatorDims
 from gat.models.generator import GeneratorDims
 from gat.models.sizes import discriminator_dims, find_size, generator_dims
 from gat.objective.adversarial import Objective, TeacherTokens, penalty_stride
-from gat.objective.alignment import TRANSLATIONS
 from gat.objective.augment import AugmentRates
 from gat.processes import ALONE, Processes
 from gat.rng import seeded_init
+from gat.training.check import num_stages
 from gat.training.optimizer import make_optimizer
 from gat.training.step import Networks, StepSettings
-
-
-def check(config: Config) -> None:
-    """:class:`UserError` for settings that no data can make right."""
-    require_choice("objective.mng_schedule", config.objective.mng_schedule, SCHEDULES)
-    require_choice("objective.mng_form", config.objective.mng_form, FORMS)
-    require_choice("teacher.translation", config.teacher.translation, TRANSLATIONS)
-    require_choice("training.precision", config.training.precision, ("fp32", "bf16"))
-    model = config.model
-    for size in (model.size, model.discriminator_size or model.size, config.optim.lr_width_of or model.size):
-        find_size(model.family, size)
-    positive = {
-        "training.batch_size": config.training.batch_size,
-        "training.accumulation": config.training.accumulation,
-        "training.total_steps": config.training.total_steps,
-        "training.log_steps": config.training.log_steps,
-        "training.eval_steps": config.training.eval_steps,
-        "training.checkpoint_steps": config.training.checkpoint_steps,
-        "training.divergence.patience_steps": config.training.divergence.patience_steps,
-        "evaluation.batch_size": config.evaluation.batch_size,
-        "data.resolution_px": config.data.resolution_px,
-        "optim.lr_base": config.optim.lr_base,
-        "optim.lr_multiple": config.optim.lr_multiple,
-        "objective.penalty_sigma": config.objective.penalty_sigma,
-    }
-    for name, value in positive.items():
-        if value <= 0:
-            raise UserError(f"{name}={value} must be positive")
-    if config.evaluation.samples < 0:
-        raise UserError(f"evaluation.samples={config.evaluation.samples} must be positive, or 0 for no evaluation")
-    check_successors(config)
-
-
-def check_successors(config: Config) -> None:
-    """:class:`UserError` for impossible settings of the terms that are off in GAT itself."""
-    objective, model = config.objective, config.model
-    penalty_stride(objective.penalty_fraction)
-    if objective.consistency_weight and num_stages(config) == 1:
-        raise UserError(
-            f"objective.consistency_weight={objective.consistency_weight} needs several stages: set it to 0, or have "
-            "model.num_stages > 1 and another schedule than objective.mng_schedule=none"
-        )
-    if not objective.generator_alignment_weight:
-        return
-    if config.teacher.name is None:
-        raise UserError(
-            f"objective.generator_alignment_weight={objective.generator_alignment_weight} needs a teacher: choose one, "
-            "or set it to 0"
-        )
-    depth, block = find_size(model.family, model.size).depth, objective.generator_alignment_block
-    if block is not None and not 0 <= block < depth:
-        raise UserError(
-            f"objective.generator_alignment_block={block} is no block of size {model.size}: choose one of 0 ... {depth - 1}"
-        )
-
-
-def num_stages(config: Config) -> int:
-    """K: one without MNG."""
-    return 1 if config.objective.mng_schedule == "none" else config.model.num_stages
 
 
 def make_objective(config: ObjectiveConfig, has_teacher: bool) -> Objective:

@@ -4,6 +4,7 @@
 (seed 0): together they are the resolved configuration of every run.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -48,9 +49,15 @@ def points_of(sweep: str, *typed: str) -> list[list[str]]:
     return expand(composed([o for o in overrides if "," not in o]).sweep, axes)
 
 
+@functools.cache
+def study_settings(study: str) -> dict[str, Any]:
+    """A study's settings by dotted name."""
+    return resolved(composed(base_of(study)))
+
+
 def sweep_settings(sweep: str, study: str) -> Settings:
     """By arm what its run with seed 0 changes in the study's settings."""
-    base, changes = resolved(composed(base_of(study))), {}
+    base, changes = study_settings(study), {}
     for point in points_of(sweep, *base_of(study), "training.seed=0"):
         settings = composed(point)
         changes[settings.sweep.arm] = {key: v for key, v in resolved(settings).items() if base[key] != v}
@@ -63,7 +70,7 @@ def main() -> None:
     for study in STUDIES:
         (GOLDEN / study).mkdir(exist_ok=True)
         for name, settings in [
-            ("base", resolved(composed(base_of(study)))),
+            ("base", study_settings(study)),
             *((s, sweep_settings(s, study)) for s in NAMES),
         ]:
             (GOLDEN / study / f"{name}.yaml").write_text(yaml.safe_dump(settings, sort_keys=True, width=120))
