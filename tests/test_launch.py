@@ -142,6 +142,7 @@ def test_mistakes_are_told_before_anything_is_submitted(typed: Command, tmp_path
     assert "model size 'XS' is unknown" in answer("sweep=repa", "model.size=XS")
     assert "paths.run=here cannot hold many runs" in answer("sweep=repa", "paths.run=here")
     assert "launch.to=slurm, but this machine has no sbatch" in answer("sweep=repa", "launch.to=slurm")
+    assert "training.batch_size=4 is not divisible by 3 processes" in answer("sweep=repa", "study.processes=3")
     assert "launch.to='cloud' is unknown" in answer("sweep=repa", "launch.to=cloud")
     assert "a sweep divides 10 by 4, which leaves a rest" in answer("sweep=batch_rule", "study.total_steps=10")
     assert not list(tmp_path.iterdir())

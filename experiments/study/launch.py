@@ -30,6 +30,7 @@ from experiments.study.table import wait_for
 from gat.errors import UserError, require_choice
 from gat.files import one_at_a_time, replacing, told
 from gat.platform import git_state
+from gat.processes import Processes
 from gat.training.run_folder import RunFolder, effective, identity
 
 
@@ -46,6 +47,8 @@ def launch(
     shape = slurm.resources(settings.study, settings.cluster) if place == "slurm" else {}
     check_claim(settings.sweep.claim)
     planned = plan(points, compose)
+    for run in planned:
+        Processes(count=settings.study.processes).rows(run.config.training.batch_size)  # tells if they do not divide it
     runs = Path(planned[0].config.paths.runs)
     if settings.launch.dry_run:
         print(preview(planned, run_config(compose([])), settings.study, settings.cluster))
