@@ -140,6 +140,30 @@ class LaunchConfig:
 
 
 @dataclass
+class PrepareConfig:
+    """What ``experiments/prepare.py`` does."""
+
+    action: str
+    """``make`` the set, show its ``status``, or ``verify`` its checksums."""
+    shards: int
+    """With ``-m``: jobs that divide the work among them."""
+    statistics: bool
+    """Also what evaluations and a cached teacher need: reference statistics, the autoencoder's own distance, tokens."""
+
+
+@dataclass
+class BenchmarkConfig:
+    """What ``experiments/benchmark.py`` does."""
+
+    seconds: float
+    """Length of a measurement."""
+    device_tflops: float
+    """Rate at which the GPU, whose need of data is told, is taken to train."""
+    out: str
+    """Folder of the tables."""
+
+
+@dataclass
 class ExperimentConfig(Config):
     """A run, and what surrounds it."""
 
@@ -147,6 +171,8 @@ class ExperimentConfig(Config):
     sweep: SweepConfig
     cluster: ClusterConfig
     launch: LaunchConfig
+    prepare: PrepareConfig
+    benchmark: BenchmarkConfig
 
 
 def register() -> None:

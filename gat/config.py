@@ -29,13 +29,17 @@ class DataConfig:
     """Where the real images come from."""
 
     source: str
-    """``digits``, ``fashion_mnist`` or ``image_folder``."""
+    """``digits``, ``fashion_mnist``, ``image_folder``, or ``repa`` (images and moments as REPA's scripts leave them)."""
     root: str | None
     """Folder of an image-folder source (a folder per class), or of Fashion-MNIST's files; null: the usual place."""
     resolution_px: int
     """Side of the square images that training sees."""
     on_corrupt: str
-    """What an unreadable image does: ``error`` or ``skip`` (skipped images are counted in the manifest)."""
+    """What an unreadable image does: ``error`` or ``skip`` (skipped images are listed beside the manifest)."""
+    image_format: str
+    """How cropped images are kept for the teacher: ``webp``, ``png`` or ``jpeg``."""
+    image_quality: int | None
+    """1 to 100: lossy, of that quality (webp, jpeg); null: lossless (webp, png)."""
 
 
 @dataclass
@@ -48,6 +52,8 @@ class AutoencoderConfig:
     """Hub name or local folder of a pretrained autoencoder."""
     scale: float | None
     """Factor on latents; null: the autoencoder's own ``scaling_factor``."""
+    encode_precision: str
+    """In which preparation encodes: ``fp32`` or ``bf16`` (autocast). The moments are kept as float16 either way."""
     channels: list[int]
     """tiny: channels per resolution level; each level but the first halves the side."""
     latent_channels: int
@@ -208,6 +214,20 @@ class EvaluationConfig:
 
 
 @dataclass
+class LoaderConfig:
+    """How prepared data are read and made. Nothing here changes a result."""
+
+    workers: int | None
+    """Processes that crop, decode and read; 0: none but the main one; null: none for small sets, else one per core."""
+    prefetch: int
+    """Batches that each of them reads ahead."""
+    memory_gb: float
+    """Sets that take up to this much, decoded, are held in memory; larger ones are read by the workers."""
+    device_gb: float
+    """Of those, sets up to this much are held on the GPU."""
+
+
+@dataclass
 class TrackerConfig:
     """Where metrics go besides ``metrics.jsonl``."""
 
@@ -241,5 +261,6 @@ class Config:
     optim: OptimConfig
     training: TrainingConfig
     evaluation: EvaluationConfig
+    loader: LoaderConfig
     tracker: TrackerConfig
     paths: PathsConfig

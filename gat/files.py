@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from gat.errors import UserError
 
@@ -56,12 +56,27 @@ def one_at_a_time(file: Path, doing: str) -> Iterator[None]:
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not lock(stream, wait=False):
             print(f"waiting for another process that is {doing} ({file})", file=sys.stderr, flush=True)  # noqa: T201
-            fcntl.flock(stream, fcntl.LOCK_EX)
+            lock(stream, wait=True)
         yield
+
+
+def lock(stream: IO[str], *, wait: bool) -> bool:
+    """Take the lock of an open file, which goes when it is closed; whether it was to be had (without ``wait`` it may not be).
+
+    Raises :class:`UserError` on a file system that knows no locks.
+    """
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise UserError(
+            f"{stream.name}: cannot be locked ({error.strerror}): use another file system, or mount this one with locks "
+            "(Lustre: -o flock)"
+        ) from error
+    return True
 
 
 def write_json(file: Path, value: Any) -> None:

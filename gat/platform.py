@@ -20,6 +20,8 @@ RECORDED_PACKAGES = (
     "diffusers",
     "torch-fidelity",
     "numpy",
+    "pillow",
+    "pyarrow",
     "scikit-learn",
     "hydra-core",
 )
@@ -50,11 +52,16 @@ def keep_freed_memory() -> None:
         libc.mallopt(M_TOP_PAD, GROW_BYTES)
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 def hardware() -> dict[str, Any]:
     """Processor, cores usable, memory in GiB, and GPUs by name."""
     return {
         "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }

@@ -6,6 +6,7 @@ Shapes: B batch, P image side in pixels, M teacher patch tokens, T teacher width
 """
 
 import zlib
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,11 @@ from timm.models import load_state_dict
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from gat.config import TeacherConfig
+from gat.config import LoaderConfig, TeacherConfig
+from gat.data.loader import GB, image_batches
 from gat.data.prepared import PreparedSet
 from gat.errors import UserError, require_choice
-from gat.files import one_at_a_time, replacing
+from gat.files import one_at_a_time, replacing_path
 from gat.objective.adversarial import TeacherTokens
 from gat.objective.alignment import TRANSLATIONS
 
@@ -151,23 +153,27 @@ class CachedTokens:
     release, whose inverted ratio moves the teacher's image by at most one pixel.
     """
 
-    def __init__(self, cls: np.ndarray, patches: np.ndarray) -> None:
+    def __init__(self, cls: Tensor, patches: Tensor, device: torch.device) -> None:
         self.cls, self.patches = cls, patches  # (2, count, T), (2, count, M, T); first axis: mirrored
+        self.device = device
 
     @property
     def width(self) -> int:
         """T."""
         return self.cls.shape[-1]
 
-    def tokens(self, rows: np.ndarray, flip: Tensor, device: torch.device) -> TeacherTokens:
-        """Tokens of the images ``rows`` (B,), mirrored where ``flip`` (B,) says so."""
-        side = flip.cpu().numpy().astype(np.int64)
-        cls, patches = (torch.from_numpy(a[side, rows]).to(device).float() for a in (self.cls, self.patches))
-        return TeacherTokens(cls, patches)
+    def tokens(self, rows: Tensor, flip: Tensor) -> TeacherTokens:
+        """Tokens, on the device, of the images ``rows`` (B,), mirrored where ``flip`` (B,) says so."""
+        place = self.cls.device
+        picked = (flip.long().to(place, non_blocking=True), rows.to(place, non_blocking=True))
+        return TeacherTokens(*(all_of[picked].to(self.device).float() for all_of in (self.cls, self.patches)))
 
 
-def cached_tokens(data: PreparedSet, config: TeacherConfig, device: torch.device) -> CachedTokens:
-    """Open the cached tokens beside the prepared set, computing them first where they are missing."""
+def cached_tokens(data: PreparedSet, config: TeacherConfig, loader: LoaderConfig, device: torch.device) -> CachedTokens:
+    """Open the cached tokens beside the prepared set, computing them first where they are missing.
+
+    They are held on the GPU if they take no more than ``loader.device_gb``, else read from disk.
+    """
     stem = f"teacher-{config.name}-{config.input_px}px-layer{config.layer}"
     if config.weights:
         stem += f"-{zlib.crc32(str(Path(config.weights).resolve()).encode()):08x}"
@@ -175,25 +181,36 @@ def cached_tokens(data: PreparedSet, config: TeacherConfig, device: torch.device
     if not all(file.exists() for file in files):
         with one_at_a_time(data.folder / f".{stem}.lock", f"computing tokens of teacher {config.name!r}"):
             if not all(file.exists() for file in files):  # another process may have computed them meanwhile
-                _fill_cache(files, data, load_teacher(config, device), device)
+                _fill_cache(files, data, load_teacher(config, device), loader.workers, device)
     try:
-        cls, patches = (np.load(file, mmap_mode="r") for file in files)
+        cls, patches = (torch.from_numpy(np.load(file, mmap_mode="c")) for file in files)
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{files[0]} or {files[1].name} cannot be read ({error}): delete both") from error
-    return CachedTokens(cls, patches)
+    if cls.nbytes + patches.nbytes <= loader.device_gb * GB:
+        cls, patches = cls.to(device), patches.to(device)
+    return CachedTokens(cls, patches, device)
 
 
-def _fill_cache(files: list[Path], data: PreparedSet, teacher: Teacher, device: torch.device) -> None:
+def _fill_cache(
+    files: list[Path], data: PreparedSet, teacher: Teacher, workers: int | None, device: torch.device
+) -> None:
+    """Compute and write the tokens: on disk from the beginning, so that memory is bounded."""
     count = len(data)
-    cls = np.empty((2, count, teacher.width), np.float16)
-    patches = np.empty((2, count, teacher.tokens, teacher.width), np.float16)
-    for start in tqdm(range(0, count, CACHE_BATCH), desc="teacher", unit="batch", leave=False, disable=None):
-        rows = slice(start, start + CACHE_BATCH)
-        images = torch.from_numpy(data.images[rows].copy()).to(device)
-        for mirrored, batch in enumerate((images, images.flip(2))):
-            tokens = teacher(batch)
-            cls[mirrored, rows] = tokens.cls.cpu().numpy()
-            patches[mirrored, rows] = tokens.patches.cpu().numpy()
-    for file, array in zip(files, (cls, patches), strict=True):
-        with replacing(file) as stream:
-            np.save(stream, array)
+    shapes = ((2, count, teacher.width), (2, count, teacher.tokens, teacher.width))
+    with ExitStack() as stack:
+        partial = [stack.enter_context(replacing_path(file)) for file in files]
+        cls, patches = (
+            np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=shape)
+            for file, shape in zip(partial, shapes, strict=True)
+        )
+        batches = image_batches(data, np.arange(count), CACHE_BATCH, workers)
+        total = -(-count // CACHE_BATCH)
+        shown = tqdm(batches, desc="teacher", total=total, unit="batch", leave=False, disable=None)
+        for start, images in zip(range(0, count, CACHE_BATCH), shown, strict=True):
+            rows = slice(start, start + CACHE_BATCH)
+            for mirrored, batch in enumerate((images.to(device), images.to(device).flip(2))):
+                tokens = teacher(batch)
+                cls[mirrored, rows] = tokens.cls.cpu().numpy()
+                patches[mirrored, rows] = tokens.patches.cpu().numpy()
+        cls.flush()
+        patches.flush()

@@ -13,7 +13,7 @@ from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from PIL import Image
 
-from gat.config import AutoencoderConfig, DataConfig, TeacherConfig
+from gat.config import AutoencoderConfig, DataConfig, LoaderConfig, TeacherConfig
 
 CPU = torch.device("cpu")
 LATENT_CHANNELS = 4
@@ -26,6 +26,7 @@ def autoencoder_config(**changes: Any) -> AutoencoderConfig:
         kind="tiny",
         path=None,
         scale=None,
+        encode_precision="fp32",
         channels=[8, 8, 16],
         latent_channels=LATENT_CHANNELS,
         train_images=32,
@@ -38,7 +39,20 @@ def autoencoder_config(**changes: Any) -> AutoencoderConfig:
 
 def folder_config(root: Path, **changes: Any) -> DataConfig:
     """An image folder at 32 pixels."""
-    return replace(DataConfig(source="image_folder", root=str(root), resolution_px=32, on_corrupt="error"), **changes)
+    config = DataConfig(
+        source="image_folder",
+        root=str(root),
+        resolution_px=32,
+        on_corrupt="error",
+        image_format="webp",
+        image_quality=None,
+    )
+    return replace(config, **changes)
+
+
+def loader_config(**changes: Any) -> LoaderConfig:
+    """All in memory, no worker processes."""
+    return replace(LoaderConfig(workers=0, prefetch=2, memory_gb=1.0, device_gb=1.0), **changes)
 
 
 def teacher_config(**changes: Any) -> TeacherConfig:

@@ -1,5 +1,6 @@
-"""The autoencoder: diffusers' files, posterior samples by hand, and the training of a tiny one."""
+"""The autoencoder: diffusers' files, the digest of its weights, posterior samples by hand, and the training of a tiny one."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from numpy.typing import NDArray
+from safetensors.numpy import load_file as load_numpy
 from safetensors.torch import load_file, save_file
 
 from gat.config import AutoencoderConfig
@@ -20,6 +22,7 @@ from gat.data.autoencoder import (
     sample_latents,
     save_autoencoder,
     train_tiny_autoencoder,
+    weights_digest,
 )
 from gat.data.images import center_crop, to_signed
 from gat.data.sources import load_digits
@@ -137,7 +140,48 @@ def test_missing_weights_are_not_left_random(folder: Path) -> None:
         load_autoencoder(str(folder))
 
 
+# which one it is
+
+
+def test_digest_is_that_of_the_file(folder: Path) -> None:
+    """Names and bytes of all tensors, in the order of their names."""
+    digest = hashlib.sha256()
+    for name, value in sorted(load_numpy(folder / WEIGHTS).items()):
+        digest.update(name.encode() + value.tobytes())
+    assert weights_digest(load_autoencoder(str(folder))) == digest.hexdigest()
+
+
+def test_digest_knows_every_weight_and_its_name() -> None:
+    digests = {weights_digest(random_autoencoder())}
+    for change in ("value", "swap"):
+        model = random_autoencoder()
+        with torch.no_grad():
+            bias, other = model.encoder.conv_in.bias, model.encoder.conv_norm_out.bias
+            if change == "value":
+                model.decoder.conv_out.bias[2] += 2**-20
+            else:
+                assert bias.shape == other.shape
+                model.encoder.conv_in.bias, model.encoder.conv_norm_out.bias = other, bias
+        digests.add(weights_digest(model))
+    assert len(digests) == 3
+    assert weights_digest(random_autoencoder()) in digests
+
+
 # latents
+
+
+def test_encoding_in_bf16() -> None:
+    """Every value is a bfloat16 near fp32's; the weights stay as they are."""
+    model = random_autoencoder()
+    before = weights_digest(model)
+    images = torch.linspace(-1, 1, 2 * 3 * 32 * 32).view(2, 3, 32, 32)
+    exact, moments = encode_moments(model, images), encode_moments(model, images, bf16=True)
+    assert moments.dtype == torch.float32
+    assert torch.equal(moments, moments.bfloat16().float())
+    assert not torch.equal(exact, exact.bfloat16().float())
+    assert float((moments - exact).norm() / exact.norm()) < 0.05
+    assert torch.equal(encode_moments(model, images), exact)
+    assert weights_digest(model) == before
 
 
 def test_posterior_sample_by_hand() -> None:

@@ -1,5 +1,7 @@
 """The classifier of real images: sure of digits, at chance on labels that mean nothing."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,9 @@ from gat.data.images import center_crop
 from gat.data.sources import load_digits
 from gat.errors import UserError
 from gat.evaluation import classifier
-from gat.evaluation.classifier import ClassRecognizer, reduce_images
+from gat.evaluation.classifier import ClassRecognizer, chosen_rows, reduce_images
+from gat.evaluation.evaluator import recognizer as recognizer_of
+from tests.prepared import write_prepared
 
 Labelled = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
@@ -76,14 +80,28 @@ def test_accuracy_counts_agreements(recognizer: ClassRecognizer, digits: Labelle
     assert recognizer.accuracy(as_samples(images[:10]), asked) == pytest.approx(0.7)
 
 
-def test_large_data_are_thinned_out(digits: Labelled, monkeypatch: pytest.MonkeyPatch) -> None:
-    images, labels = digits
+def test_large_data_are_thinned_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert chosen_rows(5).tolist() == [0, 1, 2, 3, 4]
     monkeypatch.setattr(classifier, "MAX_IMAGES", 300)
-    order = np.argsort(labels, kind="stable")  # as in a folder: the classes one after the other
-    recognizer = ClassRecognizer(images[order], labels[order])
-    assert recognizer.classifier.shape_fit_ == (300, 64)
-    assert recognizer.classifier.classes_.tolist() == list(range(10))
-    assert recognizer.held_out_accuracy > 0.8
+    rows = chosen_rows(3000)
+    assert np.array_equal(rows, np.unique(rows))
+    assert len(rows) == 300
+    assert np.bincount(rows // 1000).tolist() == pytest.approx([100] * 3, abs=25)  # 3 standard deviations
+    assert np.array_equal(rows, chosen_rows(3000))
+
+
+def test_classifier_of_a_prepared_set(tmp_path: Path, digits: Labelled, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Classes one after the other, as in a folder: the rows that are read come from all of them."""
+    images, labels = digits
+    order = np.argsort(labels, kind="stable")[::3]
+    data = write_prepared(tmp_path, np.zeros((len(order), 2, 1, 1), np.float16), images[order], labels[order])
+    monkeypatch.setattr(classifier, "MAX_IMAGES", 300)
+    trained, rows = recognizer_of(data), chosen_rows(len(data))
+    expected = ClassRecognizer(images[order][rows], labels[order][rows])
+    assert np.array_equal(trained.classifier.support_vectors_, expected.classifier.support_vectors_)
+    assert trained.classifier.shape_fit_ == (300, 64)
+    assert trained.classifier.classes_.tolist() == list(range(10))
+    assert trained.held_out_accuracy > 0.8
 
 
 def test_too_few_images(digits: Labelled) -> None:

@@ -6,11 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from safetensors.torch import load_file
 
 from experiments.study.states import run_states
 from experiments.study.submission import Submission, read_submissions
+from gat.data.prepared import PreparedSet
 from gat.training.results import read_metrics
 from tests.small_run import metrics_of, write_images
 from tests.small_sweep import SMALL_STUDY, command, states_of, submit, until, until_ended
@@ -117,3 +120,24 @@ def test_refused_by_sbatch(folder: Path) -> None:
     assert done.stderr.startswith("error: sbatch refused the jobs: invalid partition specified: nowhere")
     assert done.stderr.count("\n") == 1
     assert read_submissions(folder / "runs") == before
+
+
+def test_preparation_in_shards(folder: Path) -> None:
+    """Two jobs divide three parts; one is requeued in the middle, and what they make is what one process makes."""
+    pixels = np.random.default_rng(0).integers(0, 256, (8200, 8, 8, 3), dtype=np.uint8)
+    for i, image in enumerate(pixels):
+        (folder / "many" / str(i % 2)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / "many" / str(i % 2) / f"{i}.png")
+    settings = (*SMALL_STUDY, "data.root=many", "data.resolution_px=8", "evaluation.samples=0", "teacher=none")
+    done = command("prepare", folder, "-m", *settings, "prepare.shards=2", "paths.prepared=sharded")
+    assert done.returncode == 0, done.stderr
+    assert "2 shards submitted as jobs" in done.stdout
+    job = done.stdout.split("as jobs ")[1].split()[0]
+    until(lambda: bool(list(folder.glob("sharded/*/part-*.json"))))
+    scontrol("requeue", job)
+    until(lambda: bool(list(folder.glob("sharded/*/manifest.json"))))
+    subprocess.run(["scancel", job.split("_")[0]], check=True)  # the requeued one, which would wait two minutes
+    assert command("prepare", folder, *settings).returncode == 0
+    (sharded,), (plain,) = folder.glob("sharded/image_folder-8px-*"), folder.glob("prepared/image_folder-8px-*")
+    assert PreparedSet(sharded).manifest.parts == PreparedSet(plain).manifest.parts
+    assert len(PreparedSet(sharded)) == len(pixels)

@@ -21,7 +21,7 @@ from gat.evaluation.frechet import Statistics, feature_statistics, frechet_dista
 from gat.evaluation.reconstruction import reconstruction_metric, reconstructions, spread_rows
 from tests.conftest import compose_config
 from tests.data_helpers import CPU, random_autoencoder
-from tests.prepared import fake_prepared
+from tests.prepared import fake_prepared, random_arrays, write_prepared
 
 COUNT = 24
 EXTRACTOR = make_extractor("efficientnet-lite0", None, CPU)
@@ -52,18 +52,17 @@ def metric(
 
 
 def real_images(data: PreparedSet, rows: Any) -> Tensor:
-    return torch.from_numpy(data.images[rows]).permute(0, 3, 1, 2)
+    return torch.from_numpy(data.images(rows)).permute(0, 3, 1, 2)
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> PreparedSet:
     """A set whose posterior means are its images; the log-variances are noise, which must not matter."""
-    made = fake_prepared(classes=2, latent_side=16, count=COUNT, folder=tmp_path)
-    means = to_signed(np.array(made.images)).numpy()
+    images = random_arrays(COUNT, latent_side=16)[1]
+    means = to_signed(images).numpy()
     logvars = np.random.default_rng(1).normal(size=means.shape)
-    np.save(tmp_path / "moments.npy", np.concatenate([means, logvars], axis=1).astype(np.float16))
-    replace(made.manifest, latent_channels=3).write(tmp_path)
-    return PreparedSet(tmp_path)
+    moments = np.concatenate([means, logvars], axis=1).astype(np.float16)
+    return write_prepared(tmp_path, moments, images, np.arange(COUNT) % 2, part_rows=7)
 
 
 @pytest.fixture
@@ -97,7 +96,7 @@ def test_images_are_decoded_posterior_means_without_the_training_scale() -> None
     data, model = fake_prepared(classes=2, latent_side=8), random_autoencoder()
     assert data.manifest.scale != 1
     images = torch.cat(list(reconstructions(data, model, np.array([1, 5, 6]), batch_size=2)))
-    means = torch.from_numpy(data.moments[[1, 5, 6]][:, :4]).float()
+    means = torch.from_numpy(data.moments([1, 5, 6])[:, :4]).float()
     assert images.float().std() > 0
     assert torch.equal(images, to_uint8(model.decode(means).sample))
 

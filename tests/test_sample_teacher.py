@@ -92,7 +92,7 @@ def test_teacher_is_shared_with_the_real_images_unless_those_have_a_cache(
 
     monkeypatch.setattr(sample_teacher, "load_teacher", load)
     config = compose_config("objective.generator_alignment_weight=0.5")
-    cache = CachedTokens(torch.zeros(2, 1, 1).numpy(), torch.zeros(2, 1, 1, 1).numpy())
+    cache = CachedTokens(torch.zeros(2, 1, 1), torch.zeros(2, 1, 1, 1), CPU)
     assert live_teacher(config, teacher, CPU) is teacher
     assert loaded == []
     assert live_teacher(config, cache, CPU) is teacher

@@ -1,14 +1,10 @@
 """Teachers: that EfficientNet-Lite0 sees what is there, the tokens of each kind of network, and every way to miss weights."""
 
-from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
-import numpy as np
 import pytest
 import timm
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import save_file
 from sklearn.datasets import load_sample_image
@@ -16,19 +12,14 @@ from torch import Tensor, nn
 
 from gat import teachers
 from gat.data.images import center_crop
-from gat.data.prepare import prepare
-from gat.data.prepared import PreparedSet
 from gat.errors import UserError
 from gat.rng import seeded_init
-from gat.teachers import CachedTokens, Teacher, cached_tokens, efficientnet_lite0, load_teacher, timm_model
+from gat.teachers import Teacher, efficientnet_lite0, load_teacher, timm_model
 from tests.data_helpers import (
     CPU,
-    autoencoder_config,
-    folder_config,
     random_images,
     teacher_config,
     without_network,
-    write_image_folder,
 )
 
 VIT, VIT_WITHOUT_CLASS_TOKEN, CNN = "test_vit", "test_vit2", "test_efficientnet"  # timm's own small models
@@ -278,77 +269,3 @@ def test_network_without_intermediate_features(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(teachers, "timm_model", lambda *_: Pixels())
     with pytest.raises(UserError, match=r"gives no features at teacher\.layer=1"):
         load_teacher(teacher_config(layer=1), CPU)
-
-
-# cached tokens
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> PreparedSet:
-    """Twelve images of 32 pixels."""
-    root = write_image_folder(tmp_path / "photos")
-    return prepare(folder_config(root), autoencoder_config(train_images=8), tmp_path / "prepared", CPU)
-
-
-def test_cached_tokens_equal_live_ones(data: PreparedSet, lite0: Teacher, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(teachers, "CACHE_BATCH", 5)  # a last batch of 2
-    cached = cached_tokens(data, teacher_config(), CPU)
-    rows, flip = np.array([7, 0, 11, 7]), torch.tensor([False, True, True, True])
-    images = torch.from_numpy(data.images[rows])
-    live = lite0(torch.where(flip[:, None, None, None], images.flip(2), images))
-    tokens = cached.tokens(rows, flip, CPU)
-    assert cached.width == 1280
-    for ours, expected in ((tokens.cls, live.cls), (tokens.patches, live.patches)):
-        assert ours.dtype == torch.float32
-        assert ours.shape == expected.shape
-        torch.testing.assert_close(ours, expected, rtol=2e-3, atol=2e-3)
-    assert not torch.allclose(tokens.cls[0], tokens.cls[3], atol=1e-2)  # the same image, mirrored
-
-
-def test_tokens_by_row_and_flip() -> None:
-    """Row r of the plain images holds r, of the mirrored ones 10 + r."""
-    cls = np.array([[[0], [1], [2]], [[10], [11], [12]]], np.float16)
-    cached = CachedTokens(cls, cls[..., None].repeat(4, axis=2))
-    tokens = cached.tokens(np.array([2, 0, 2, 1]), torch.tensor([False, False, True, True]), CPU)
-    assert tokens.cls.flatten().tolist() == [2, 0, 12, 11]
-    assert tokens.patches.shape == (4, 4, 1)
-    assert tokens.patches[:, 3, 0].tolist() == [2, 0, 12, 11]
-
-
-def test_tokens_are_computed_once(data: PreparedSet, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = cached_tokens(data, teacher_config(), CPU)
-
-    def refuse(*arguments: object) -> NoReturn:
-        pytest.fail("the teacher was loaded again")
-
-    monkeypatch.setattr(teachers, "load_teacher", refuse)
-    second = cached_tokens(data, teacher_config(), CPU)
-    assert np.array_equal(second.patches, first.patches)
-    assert not [f for f in data.folder.iterdir() if f.name.startswith(".") and f.suffix != ".lock"]
-
-
-def test_other_teachers_have_other_caches(data: PreparedSet, tmp_path: Path) -> None:
-    weights = {}
-    for side, seed in (("left", 1), ("right", 2)):
-        (tmp_path / side).mkdir()
-        with seeded_init(seed):
-            weights[side] = saved(timm.create_model(CNN), tmp_path / side / "model.safetensors")
-    config = teacher_config(name=CNN, weights=weights["left"])
-    settings = [
-        config,
-        replace(config, weights=weights["right"]),
-        replace(config, layer=1),
-        replace(config, input_px=32),
-    ]
-    widths: list[NDArray] = [cached_tokens(data, each, CPU).cls[0, 0, :8] for each in settings]
-    for i in range(len(widths)):
-        for j in range(i):
-            assert not np.allclose(widths[i], widths[j]), (i, j)
-
-
-def test_damaged_cache(data: PreparedSet) -> None:
-    cached_tokens(data, teacher_config(), CPU)
-    (file,) = data.folder.glob("teacher-*-cls.npy")
-    file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(UserError, match=r"cls\.npy or .*patches\.npy cannot be read .*: delete both"):
-        cached_tokens(data, teacher_config(), CPU)

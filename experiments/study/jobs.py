@@ -1,4 +1,4 @@
-"""One job: the run of a frozen configuration, as submitit carries it out and requeues it."""
+"""One job: the work of a frozen configuration, as submitit carries it out and requeues it."""
 
 import os
 import signal
@@ -6,7 +6,6 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -64,39 +63,31 @@ def hand_back(stop: Interrupted) -> None:
 
 
 @dataclass(frozen=True)
-class RunJob:
-    """The job of one run. submitit pickles it; what it does is in ``config_file``, frozen when it was submitted."""
+class Job:
+    """A job. submitit pickles it; what it does is in ``config_file``, frozen when it was submitted."""
 
     config_file: Path
     error_file: Path
 
     def __call__(self) -> str:
-        """Carry the run out or on; returns how it ended. Time-out and pre-emption save, and requeue the job."""
+        """Carry the work out or on; returns how it ended. Time-out and pre-emption requeue the job."""
         self.error_file.unlink(missing_ok=True)
         if not on_slurm():  # SLURM's SIGTERM is ignored (by submitit) but in training: it kills in its own time
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))
         use_own_cores()
         with exits():
             try:
-                record = self.carry_on()
+                return self.carry_on()
             except Exception as error:
                 self.tell(error)
                 raise
-        return record["status"] if record else "not the main process"
 
-    def carry_on(self) -> dict[str, Any] | None:
-        """The run, from its last checkpoint; after an interruption the job is handed back."""
-        from gat.training.run import run  # seconds of imports, which a submission can do without
-
-        try:
-            return run(read_config(self.config_file))
-        except Interrupted as stop:
-            self.tell(stop)
-            hand_back(stop)
-            raise
+    def carry_on(self) -> str:
+        """The work, from where it was left."""
+        raise NotImplementedError
 
     def checkpoint(self) -> DelayedSubmission:
-        """What submitit runs when the job starts again: the same, from the last checkpoint."""
+        """What submitit runs when the job starts again: the same, which goes on where it was."""
         return DelayedSubmission(self)
 
     def tell(self, error: Exception) -> None:
@@ -109,3 +100,19 @@ class RunJob:
         self.error_file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(self.error_file) as stream:
             stream.write(f"{line} [{os.uname().nodename}]\n".encode())
+
+
+class RunJob(Job):
+    """The job of one run."""
+
+    def carry_on(self) -> str:
+        """The run, from its last checkpoint; after an interruption, with the state saved, the job is handed back."""
+        from gat.training.run import run  # seconds of imports, which a submission can do without
+
+        try:
+            record = run(read_config(self.config_file))
+        except Interrupted as stop:
+            self.tell(stop)
+            hand_back(stop)
+            raise
+        return str(record["status"]) if record else "not the main process"

@@ -21,6 +21,7 @@ from experiments.study.jobs import RunJob
 from experiments.study.queue_state import JOBS_FILE, QUEUE_FILE, process_mark
 from experiments.study.submission import Submission, read_submission
 from gat.files import write_json
+from gat.platform import cores
 
 POLL_S = 0.5
 NO_LIMIT_MIN = 365 * 24 * 60
@@ -63,11 +64,6 @@ def visible_gpus() -> list[int]:
 def uses_gpus(study: StudyConfig) -> bool:
     """Whether the study's runs are on GPUs; where it does not say, if there are any here."""
     return torch.cuda.is_available() if study.on_gpu is None else study.on_gpu
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 class Queue:

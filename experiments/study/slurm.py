@@ -5,6 +5,7 @@ import io
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from experiments.settings import ClusterConfig, StudyConfig
-from experiments.study.jobs import RunJob
+from experiments.study.jobs import Job
 from gat.errors import UserError
 
 SPECIFIC = {
@@ -50,7 +51,7 @@ def resources(study: StudyConfig, cluster: ClusterConfig) -> dict[str, int]:
     return {"nodes": nodes, "tasks_per_node": per_node, "gpus_per_node": per_node} | shape
 
 
-def submit(jobs: list[RunJob], logs: Path, parameters: dict[str, Any], shape: dict[str, int]) -> list[str]:
+def submit(jobs: Sequence[Job], logs: Path, parameters: dict[str, Any], shape: dict[str, int]) -> list[str]:
     """Submit ``jobs`` as one array and return their ids. ``parameters``: hydra-submitit-launcher's; ``shape``: resources.
 
     Raises :class:`UserError` with sbatch's own words if it refuses.

@@ -3,7 +3,10 @@
 Shapes: B batch, P image side in pixels, C latent channels, H latent side.
 """
 
+import hashlib
+from collections.abc import Sized
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,6 +24,14 @@ from gat.rng import make_generator, seeded_init
 LOGVAR_RANGE = (-30.0, 20.0)
 SCALE_SAMPLES = 4096
 NORM_GROUPS = 8
+
+
+class Images(Sized, Protocol):
+    """uint8 images by rows: an array (count, P, P, 3), or something that makes them when they are asked for."""
+
+    def __getitem__(self, rows: NDArray[np.int64], /) -> NDArray[np.uint8]:
+        """Images (n, P, P, 3) of ``rows`` (n,)."""
+        ...
 
 
 def load_autoencoder(path: str) -> AutoencoderKL:
@@ -41,10 +52,20 @@ def load_autoencoder(path: str) -> AutoencoderKL:
     return model.requires_grad_(False).eval()
 
 
+def weights_digest(model: AutoencoderKL) -> str:
+    """SHA-256 of the names and values of all weights."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.cpu().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
 @torch.no_grad()
-def encode_moments(model: AutoencoderKL, images: Tensor) -> Tensor:
-    """images (B, 3, P, P) in [-1, 1] -> posterior mean and log-variance, unscaled (B, 2C, H, H)."""
-    return model.encode(images.to(model.device, model.dtype)).latent_dist.parameters
+def encode_moments(model: AutoencoderKL, images: Tensor, *, bf16: bool = False) -> Tensor:
+    """images (B, 3, P, P) in [-1, 1] -> posterior mean and log-variance, unscaled, fp32 (B, 2C, H, H)."""
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+        return model.encode(images.to(model.device, model.dtype)).latent_dist.parameters.float()
 
 
 def sample_latents(moments: Tensor, noise: Tensor, scale: float) -> Tensor:
@@ -59,10 +80,8 @@ def decode(model: AutoencoderKL, latents: Tensor, scale: float) -> Tensor:
     return model.decode((latents / scale).to(model.device, model.dtype)).sample
 
 
-def train_tiny_autoencoder(
-    images: NDArray[np.uint8], config: AutoencoderConfig, seed: int, device: torch.device
-) -> AutoencoderKL:
-    """Train a tiny AutoencoderKL on uint8 images (count, P, P, 3); its ``scaling_factor`` gives latents unit variance.
+def train_tiny_autoencoder(images: Images, config: AutoencoderConfig, seed: int, device: torch.device) -> AutoencoderKL:
+    """Train a tiny AutoencoderKL on ``images``; its ``scaling_factor`` gives latents unit variance.
 
     Loss per image: sum of squared errors + kl_weight * KL. Adam under the one-cycle rule.
     """
@@ -91,17 +110,23 @@ def train_tiny_autoencoder(
         if progress.n % 10 == 0:
             progress.set_postfix(mse=f"{error.item():.4f}")
     model.requires_grad_(False).eval()
-    first = to_signed(images[:SCALE_SAMPLES]).split(config.batch_size)
-    means = torch.cat([encode_moments(model, batch.to(device)).chunk(2, dim=1)[0] for batch in first])
+    first = np.arange(min(len(images), SCALE_SAMPLES))
+    batches = (first[i : i + config.batch_size] for i in range(0, len(first), config.batch_size))
+    means = torch.cat([encode_moments(model, to_signed(images[rows])).chunk(2, dim=1)[0] for rows in batches])
     model.register_to_config(scaling_factor=1 / means.std().item())
     return model
 
 
+def check_channels(config: AutoencoderConfig) -> None:
+    """:class:`UserError` for ``autoencoder.channels`` that cannot be."""
+    if not config.channels or any(c <= 0 or c % NORM_GROUPS for c in config.channels):
+        raise UserError(f"autoencoder.channels={config.channels} must be multiples of {NORM_GROUPS}, one per level")
+
+
 def build_tiny(config: AutoencoderConfig) -> AutoencoderKL:
     """An untrained AutoencoderKL with one layer per block and the channels of ``config``; :class:`UserError` for odd ones."""
+    check_channels(config)
     levels = len(config.channels)
-    if levels == 0 or any(c <= 0 or c % NORM_GROUPS for c in config.channels):
-        raise UserError(f"autoencoder.channels={config.channels} must be multiples of {NORM_GROUPS}, one per level")
     return AutoencoderKL(
         in_channels=3,
         out_channels=3,

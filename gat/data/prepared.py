@@ -1,15 +1,19 @@
 """A prepared data set: posterior moments, labels and images of one source under one autoencoder, in one folder.
 
-    manifest.json   source, classes, autoencoder, sizes, counts
-    moments.npy     (count, 2C, H, H) float16: posterior mean and log-variance, unscaled
-    labels.npy      (count,) int64
-    images.npy      (count, P, P, 3) uint8, for the teacher and the reference statistics
-    autoencoder/    the tiny autoencoder in diffusers' layout, if it was trained here
+    manifest.json      source, classes, autoencoder, sizes, counts, versions, and size and SHA-256 of each part; written last
+    part-NNNNN.arrow   the samples (gat.data.parts)
+    labels.npy         (count,) int64
+    skipped.txt        images left out, with the reason, if there are any
+    files.feather      the list of image files as it was when preparation began, if the source is a folder
+    autoencoder/       the tiny autoencoder in diffusers' layout, if it was trained here
 
-The arrays are memory-mapped: opening a set costs no memory whatever its size.
+Parts are memory-mapped when they are first read: opening a set costs little whatever its size.
 """
 
+import hashlib
 import json
+import zipfile
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,44 +24,65 @@ from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gat.data.autoencoder import load_autoencoder
+from gat.data.autoencoder import load_autoencoder, weights_digest
+from gat.data.identity import FORMAT_VERSION
+from gat.data.parts import REMEDY, Part, PartInfo, file_sha256, part_file
 from gat.errors import UserError
+from gat.files import write_json
 
-FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
-ARRAYS = ("moments", "labels", "images")
+LABELS = "labels.npy"
+SKIPPED = "skipped.txt"
+CHECKED_BYTES = 256 * 2**20  # up to this, checksums are compared whenever a set is opened
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a prepared set was made from and its sizes; ``settings`` are the data's and autoencoder's settings."""
+    """What a prepared set was made from and holds; ``settings`` are the data's and autoencoder's settings.
+
+    ``moments_error``: root mean square of (kept moments - fp32 moments), relative to that of the fp32 moments.
+    """
 
     format_version: int
     source: str
     class_names: list[str]
     count: int
     skipped: int
+    ignored_files: int
+    upscaled: int
     latent_channels: int
     latent_side: int
     image_px: int
     autoencoder: str
+    autoencoder_sha256: str
     scale: float
+    moments_error: float
     settings: dict[str, Any]
+    versions: dict[str, str]
+    labels_sha256: str
+    parts: list[PartInfo]
 
     def write(self, folder: Path) -> None:
-        """Write ``manifest.json``."""
-        (folder / MANIFEST).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
+        """Write ``manifest.json``, whole or not at all."""
+        write_json(folder / MANIFEST, asdict(self))
 
 
 class PreparedSet:
-    """Random access to a prepared folder; :class:`UserError` if it does not hold what its manifest says."""
+    """Random access to a prepared folder; :class:`UserError` if it does not hold what its manifest says.
+
+    Every part must be there in its size; of small sets, and of the labels, the checksums are compared too
+    (:meth:`verify` does it for any).
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.manifest = read_manifest(folder)
-        self.moments = self._open("moments")
-        self.labels = self._open("labels")
-        self.images = self._open("images")
+        self._starts = np.cumsum([0] + [part.rows for part in self.manifest.parts])
+        self._parts: dict[int, Part] = {}
+        self.labels = self._read_labels()
+        self._check_sizes()
+        if self.bytes <= CHECKED_BYTES:
+            self.verify()
 
     def __len__(self) -> int:
         return self.manifest.count
@@ -67,46 +92,126 @@ class PreparedSet:
         """Classes of the source."""
         return len(self.manifest.class_names)
 
+    @property
+    def moments_shape(self) -> tuple[int, int, int]:
+        """(2C, H, H)."""
+        m = self.manifest
+        return 2 * m.latent_channels, m.latent_side, m.latent_side
+
+    @property
+    def moment_bytes(self) -> int:
+        """Of one sample in memory."""
+        return int(np.prod(self.moments_shape)) * np.dtype(np.float16).itemsize
+
+    @property
+    def image_bytes(self) -> int:
+        """Of one image in memory."""
+        return 3 * self.manifest.image_px**2
+
+    @property
+    def bytes(self) -> int:
+        """Of all parts."""
+        return sum(part.bytes for part in self.manifest.parts)
+
+    def moments(self, rows: Iterable[int]) -> NDArray[np.float16]:
+        """Posterior mean and log-variance (n, 2C, H, H) of ``rows`` (n,), unscaled."""
+        places = self._places(rows)
+        out = np.empty((len(places), *self.moments_shape), np.float16)
+        for i, (part, row) in enumerate(places):
+            out[i] = self._part(part).moment(row)
+        return out
+
+    def all_moments(self) -> NDArray[np.float16]:
+        """Those of the whole set, in memory."""
+        return np.concatenate([chunk for i in range(len(self.manifest.parts)) for chunk in self._part(i).moments])
+
+    def images(self, rows: Iterable[int]) -> NDArray[np.uint8]:
+        """Images (n, P, P, 3) of ``rows`` (n,)."""
+        side, places = self.manifest.image_px, self._places(rows)
+        out = np.empty((len(places), side, side, 3), np.uint8)
+        for i, (part, row) in enumerate(places):
+            out[i] = self._part(part).image(row, side)
+        return out
+
     def latents(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Moments (B, 2C, H, H) float16 and labels (B,) of the given rows."""
-        return torch.from_numpy(self.moments[rows]), torch.from_numpy(self.labels[rows])
+        return torch.from_numpy(self.moments(rows)), torch.from_numpy(self.labels[rows])
 
     def autoencoder(self) -> AutoencoderKL:
-        """The autoencoder that decodes this set's latents."""
+        """What decodes this set's latents; :class:`UserError` if it is no longer the one that encoded them."""
         own = self.folder / "autoencoder"
-        return load_autoencoder(str(own) if own.exists() else self.manifest.autoencoder)
-
-    def _open(self, name: str) -> NDArray[Any]:
-        file, m = self.folder / f"{name}.npy", self.manifest
-        shapes = {
-            "moments": ((m.count, 2 * m.latent_channels, m.latent_side, m.latent_side), np.float16),
-            "labels": ((m.count,), np.int64),
-            "images": ((m.count, m.image_px, m.image_px, 3), np.uint8),
-        }
-        try:
-            array = np.load(file, mmap_mode="r")
-        except (OSError, ValueError, EOFError) as error:
-            raise UserError(f"{file}: cannot be read ({error}): delete {self.folder} to prepare it again") from error
-        if (array.shape, array.dtype) != shapes[name]:
+        model = load_autoencoder(str(own) if own.exists() else self.manifest.autoencoder)
+        if weights_digest(model) != self.manifest.autoencoder_sha256:
             raise UserError(
-                f"{file}: {array.dtype} {array.shape}, but the manifest says {shapes[name]}: "
-                f"delete {self.folder} to prepare it again"
+                f"autoencoder {str(own) if own.exists() else self.manifest.autoencoder!r} has other weights than the one "
+                f"that {self.folder} was encoded with: put those back, or delete that folder to prepare it again"
             )
-        return array
+        return model
+
+    def verify(self) -> None:
+        """Compare the checksums of all parts; :class:`UserError` names the first that differs, and how many do."""
+        parts = self.manifest.parts
+        bad = [part for part in parts if file_sha256(part_file(self.folder, part.number)) != part.sha256]
+        if bad:
+            raise UserError(
+                f"{part_file(self.folder, bad[0].number)}: its checksum is not the manifest's ({len(bad)} of {len(parts)} "
+                f"parts are damaged): {REMEDY}"
+            )
+
+    def _check_sizes(self) -> None:
+        if self._starts[-1] != len(self) or len(self.labels) != len(self):
+            raise UserError(
+                f"{self.folder / MANIFEST}: count {len(self)}, but its parts hold {self._starts[-1]} and {LABELS} "
+                f"{len(self.labels)}: delete {self.folder} to prepare it again"
+            )
+        for part in self.manifest.parts:
+            file = part_file(self.folder, part.number)
+            found = file.stat().st_size if file.exists() else None
+            if found != part.bytes:
+                what = "is missing" if found is None else f"has {found} bytes, not {part.bytes} as its manifest says"
+                raise UserError(f"{file}: {what}: {REMEDY}")
+
+    def _read_labels(self) -> NDArray[np.int64]:
+        file = self.folder / LABELS
+        try:
+            labels = np.load(file)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise UserError(
+                f"{file}: cannot be read ({error}): delete it and {MANIFEST}, and prepare again (the parts are kept)"
+            ) from error
+        if hashlib.sha256(labels.tobytes()).hexdigest() != self.manifest.labels_sha256:
+            raise UserError(
+                f"{file}: its checksum is not the manifest's: delete it and {MANIFEST}, and prepare again (parts are kept)"
+            )
+        return labels
+
+    def _places(self, rows: Iterable[int]) -> list[tuple[int, int]]:
+        """Part and row in it of every row."""
+        wanted = np.asarray(rows, np.int64)
+        if wanted.size and not 0 <= wanted.min() <= wanted.max() < len(self):
+            raise IndexError(f"rows {wanted.min()} to {wanted.max()} of {len(self)}")
+        parts = np.searchsorted(self._starts, wanted, side="right") - 1
+        return list(zip(parts.tolist(), (wanted - self._starts[parts]).tolist(), strict=True))
+
+    def _part(self, index: int) -> Part:
+        if index not in self._parts:
+            info = self.manifest.parts[index]
+            self._parts[index] = Part(part_file(self.folder, info.number), info.rows, self.moments_shape)
+        return self._parts[index]
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a prepared folder; :class:`UserError` if it is missing or of another format."""
+    """The manifest of a prepared folder; :class:`UserError` if it is missing, damaged or of another format."""
     file = folder / MANIFEST
     try:
-        manifest = Manifest(**json.loads(file.read_text()))
-    except (OSError, ValueError, TypeError) as error:
+        values = json.loads(file.read_text())
+        version = values["format_version"]
+        if version == FORMAT_VERSION:
+            return Manifest(**values | {"parts": [PartInfo(**part) for part in values["parts"]]})
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(
-            f"{file}: not a manifest of a prepared set ({error}): delete {folder} to prepare it again"
+            f"{file}: not a manifest of a prepared set ({error}): delete it, and prepare again (the parts are kept)"
         ) from error
-    if manifest.format_version != FORMAT_VERSION:
-        raise UserError(
-            f"{file}: format {manifest.format_version}, but this version reads {FORMAT_VERSION}: "
-            f"delete {folder} to prepare it again"
-        )
-    return manifest
+    raise UserError(
+        f"{file}: format {version}, but this version reads {FORMAT_VERSION}: delete {folder} to prepare it again"
+    )

@@ -1,7 +1,6 @@
 """Data sources behind one interface: labelled images at their native size."""
 
 import gzip
-import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,35 +9,48 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from gat.data.folder import open_image_folder
+from gat.data.repa import open_repa
 from gat.errors import UserError, require_choice
 
-SOURCES = ("digits", "fashion_mnist", "image_folder")
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+SOURCES = ("digits", "fashion_mnist", "image_folder", "repa")
 FASHION_MNIST_ROOT = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
 FASHION_MNIST_CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
 
 
-class CorruptImageError(UserError):
-    """An image that cannot be decoded; the message names it."""
-
-
 class ImageSource(Protocol):
     """Labelled images. ``name`` identifies the source in manifests."""
 
-    name: str
-    class_names: Sequence[str]
-    labels: NDArray[np.int64]
+    @property
+    def name(self) -> str:
+        """Kind, and place if it has one."""
+        ...
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Classes in the order of their numbers."""
+        ...
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Class (count,) of every image."""
+        ...
+
+    @property
+    def ignored(self) -> int:
+        """Files beside the images that are none."""
+        ...
 
     def __len__(self) -> int:
         """Number of images."""
         ...
 
     def image(self, index: int) -> Image.Image:
-        """The image as RGB at its native size; :class:`CorruptImageError` if it cannot be decoded."""
+        """The image as RGB at its native size; :class:`gat.data.folder.CorruptImageError` if it cannot be decoded."""
         ...
 
 
@@ -50,6 +62,7 @@ class ArraySource:
     class_names: Sequence[str]
     labels: NDArray[np.int64]
     pixels: NDArray[np.uint8]
+    ignored: int = 0
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -57,34 +70,6 @@ class ArraySource:
     def image(self, index: int) -> Image.Image:
         """The grey image as RGB."""
         return Image.fromarray(self.pixels[index]).convert("RGB")
-
-
-@dataclass
-class FolderSource:
-    """Image files, a folder per class."""
-
-    name: str
-    class_names: Sequence[str]
-    labels: NDArray[np.int64]
-    files: Sequence[Path]
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def image(self, index: int) -> Image.Image:
-        """Decode one file to RGB."""
-        try:
-            with Image.open(self.files[index]) as image:
-                return to_rgb(image)
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise CorruptImageError(f"{self.files[index]}: not a readable image ({error})") from error
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB; of 16-bit grey the high byte (Pillow's own conversion clips it at 255)."""
-    if image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
-    return image.convert("RGB")
 
 
 def open_source(source: str, root: str | None) -> ImageSource:
@@ -95,8 +80,8 @@ def open_source(source: str, root: str | None) -> ImageSource:
     if source == "fashion_mnist":
         return load_fashion_mnist(Path(root) if root else FASHION_MNIST_ROOT, download=root is not None)
     if root is None:
-        raise UserError("data.root is not set: an image folder needs data.root=FOLDER with a folder per class")
-    return open_image_folder(Path(root))
+        raise UserError(f"data.root is not set: data.source={source} needs data.root=FOLDER")
+    return (open_repa if source == "repa" else open_image_folder)(Path(root))
 
 
 def load_digits() -> ArraySource:
@@ -149,45 +134,3 @@ def read_idx(file: Path) -> NDArray[np.uint8]:
         return np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]).reshape(shape)
     except (OSError, EOFError, zlib.error, AssertionError, ValueError, IndexError) as error:
         raise UserError(f"{file}: not a gzipped IDX file of unsigned bytes") from error
-
-
-def open_image_folder(root: Path) -> FolderSource:
-    """A folder per class, labels by sorted folder name; files are found at any depth below.
-
-    :class:`UserError` for a missing root, no class folders, or a class folder that is empty or cannot be read.
-    """
-    try:
-        folders = sorted(f for f in root.iterdir() if f.is_dir() and not f.name.startswith("."))
-    except OSError as error:
-        raise UserError(
-            f"data.root={root}: cannot be read ({error.strerror}): give a folder with a folder per class"
-        ) from error
-    if not folders:
-        raise UserError(f"data.root={root}: no class folders in it: each class needs a folder of images")
-    files: list[Path] = []
-    labels: list[int] = []
-    for label, folder in enumerate(folders):
-        found = list_images(folder)
-        files += found
-        labels += [label] * len(found)
-    return FolderSource(f"image_folder:{root.resolve()}", [f.name for f in folders], np.array(labels, np.int64), files)
-
-
-def list_images(folder: Path) -> list[Path]:
-    """Image files at any depth below a class folder, sorted, none hidden.
-
-    :class:`UserError` if there are none, or the folder cannot be read.
-    """
-
-    def refuse(error: OSError) -> None:
-        raise UserError(
-            f"{error.filename}: class folder cannot be read ({error.strerror}): mend its permissions"
-        ) from error
-
-    found: list[Path] = []
-    for base, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = [f for f in folders if not f.startswith(".")]
-        found += [Path(base, n) for n in names if Path(n).suffix.lower() in IMAGE_SUFFIXES and not n.startswith(".")]
-    if not found:
-        raise UserError(f"{folder}: class folder holds no images: fill or remove it")
-    return sorted(found)

@@ -21,14 +21,12 @@ HELD_OUT = 0.2
 class ClassRecognizer:
     """Trained on real uint8 images (count, P, P, 3) with labels (count,); ``held_out_accuracy`` is on a fifth not seen.
 
-    At most 10,000 images are used. After the hold-out figure the classifier is trained on all of them.
+    After the hold-out figure the classifier is trained on all of them; :func:`chosen_rows` says which of a large set to take.
     Raises :class:`UserError` for too few images to hold a fifth out.
     """
 
     def __init__(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
-        rows = np.sort(np.random.default_rng(0).permutation(len(images))[:MAX_IMAGES])
-        inputs = reduce_images(torch.from_numpy(images[rows]).permute(0, 3, 1, 2))
-        targets = np.asarray(labels[rows])
+        inputs, targets = reduce_images(torch.from_numpy(images).permute(0, 3, 1, 2)), labels
         try:
             train_x, test_x, train_y, test_y = train_test_split(
                 inputs, targets, test_size=HELD_OUT, random_state=0, stratify=targets
@@ -43,6 +41,11 @@ class ClassRecognizer:
     def accuracy(self, images: Tensor, labels: Tensor) -> float:
         """Share of uint8 images (B, 3, P, P) recognised as ``labels`` (B,)."""
         return float((self.classifier.predict(reduce_images(images)) == labels.cpu().numpy()).mean())
+
+
+def chosen_rows(count: int) -> NDArray[np.int64]:
+    """Rows to train on, of ``count``: at most 10,000, in order."""
+    return np.sort(np.random.default_rng(0).permutation(count)[:MAX_IMAGES])
 
 
 def reduce_images(images: Tensor) -> NDArray[np.float32]:

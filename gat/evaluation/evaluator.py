@@ -10,18 +10,12 @@ from torchvision.utils import save_image
 from gat.config import EvaluationConfig
 from gat.data.prepared import PreparedSet
 from gat.errors import UserError
-from gat.evaluation.classifier import ClassRecognizer
+from gat.evaluation.classifier import ClassRecognizer, chosen_rows
 from gat.evaluation.extractors import distance_name, make_extractor
-from gat.evaluation.frechet import (
-    Statistics,
-    feature_statistics,
-    frechet_distance,
-    load_statistics,
-    save_statistics,
-)
+from gat.evaluation.frechet import feature_statistics, frechet_distance
 from gat.evaluation.reconstruction import reconstruction_metric
+from gat.evaluation.reference import reference_statistics
 from gat.evaluation.sampling import draw_inputs, sample_images
-from gat.files import one_at_a_time
 from gat.models import Generator
 from gat.processes import ALONE, Processes
 
@@ -32,7 +26,12 @@ class Evaluator:
     """Holds what every evaluation of a run needs: autoencoder, extractor, reference statistics, classifier."""
 
     def __init__(
-        self, data: PreparedSet, config: EvaluationConfig, device: torch.device, processes: Processes = ALONE
+        self,
+        data: PreparedSet,
+        config: EvaluationConfig,
+        device: torch.device,
+        processes: Processes = ALONE,
+        workers: int | None = 0,
     ) -> None:
         if config.samples < processes.count:
             raise UserError(f"evaluation.samples={config.samples} is fewer than {processes.count} processes: use more")
@@ -42,10 +41,10 @@ class Evaluator:
         self.autoencoder = data.autoencoder().to(device)
         self.extractor = make_extractor(config.extractor, config.extractor_weights, device)
         with processes.main_first():
-            self.reference = self._reference()
+            self.reference = reference_statistics(data, config, self.extractor, device, workers)
             floor = (data, self.autoencoder, self.extractor, self.reference, config)
             self.floor = reconstruction_metric(*floor) if config.reconstruction else {}
-        self.recognizer = ClassRecognizer(data.images, data.labels) if config.classifier else None
+        self.recognizer = recognizer(data) if config.classifier else None
 
     def evaluate(self, generator: Generator) -> dict[str, float]:
         """Metrics by name, the same in every process. The Fréchet distance's name says features and number of samples."""
@@ -88,17 +87,8 @@ class Evaluator:
             batch_size=self.config.batch_size,
         )
 
-    def _reference(self) -> Statistics:
-        if self.config.reference is not None:
-            return load_statistics(Path(self.config.reference))
-        file = self.data.folder / f"reference-{self.config.extractor}.npz"
-        if not file.exists():
-            with one_at_a_time(file.with_name(f".{file.name}.lock"), "computing reference statistics"):
-                if not file.exists():  # another process may have computed them meanwhile
-                    save_statistics(file, feature_statistics(self._real_images(), self.extractor))
-        return load_statistics(file)
 
-    def _real_images(self) -> Iterator[Tensor]:
-        for start in range(0, len(self.data), self.config.batch_size):
-            rows = slice(start, start + self.config.batch_size)
-            yield torch.from_numpy(self.data.images[rows].copy()).permute(0, 3, 1, 2).to(self.device)
+def recognizer(data: PreparedSet) -> ClassRecognizer:
+    """Trained on the set's images."""
+    rows = chosen_rows(len(data))
+    return ClassRecognizer(data.images(rows), data.labels[rows])

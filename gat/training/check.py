@@ -36,6 +36,10 @@ def check(config: Config) -> None:
             raise UserError(f"{name}={value} must be positive")
     if config.evaluation.samples < 0:
         raise UserError(f"evaluation.samples={config.evaluation.samples} must be positive, or 0 for no evaluation")
+    if (config.loader.workers or 0) < 0 or config.loader.prefetch < 1:
+        raise UserError(
+            f"loader.workers={config.loader.workers} and loader.prefetch={config.loader.prefetch} must be at least 0 and 1"
+        )
     check_successors(config)
 
 

@@ -2,8 +2,9 @@
 
 import torch
 
-from gat.config import TeacherConfig
+from gat.config import LoaderConfig, TeacherConfig
 from gat.data.autoencoder import sample_latents
+from gat.data.loader import open_loader
 from gat.data.order import TrainingOrder
 from gat.data.prepared import PreparedSet
 from gat.objective.adversarial import TeacherTokens
@@ -15,35 +16,43 @@ from gat.training.step import Batch
 
 
 class Feed:
-    """Batches as a function of the step. Without a ``teacher``, or its name, there are no tokens.
+    """Batches as a function of the step: rows ``mine`` of each. Without a ``teacher``, or its name, there are no tokens.
 
     ``teacher_width``: T, 0 without a teacher.
     """
 
     def __init__(
-        self, data: PreparedSet, order: TrainingOrder, teacher: TeacherConfig | None, device: torch.device
+        self,
+        data: PreparedSet,
+        order: TrainingOrder,
+        mine: slice,
+        teacher: TeacherConfig | None,
+        loader: LoaderConfig,
+        device: torch.device,
     ) -> None:
-        self.data, self.order, self.device = data, order, device
+        self.data, self.device = data, device
         self.teacher: Teacher | CachedTokens | None = None
         if teacher is not None and teacher.name is not None:
             self.translation = teacher.translation
-            self.teacher = cached_tokens(data, teacher, device) if teacher.cache else load_teacher(teacher, device)
+            self.teacher = (
+                cached_tokens(data, teacher, loader, device) if teacher.cache else load_teacher(teacher, device)
+            )
         self.teacher_width = self.teacher.width if self.teacher else 0
+        self.loader = open_loader(data, order, mine, device, loader, images=isinstance(self.teacher, Teacher))
 
-    def batch(self, step: int, noise: StepNoise, selection: slice) -> Batch:
-        """Rows ``selection`` of the batch of ``step``: latents are fresh posterior samples by ``noise``, drawn for them."""
-        rows = self.order.rows(step)[selection]
-        moments, labels = self.data.latents(rows)
-        real = sample_latents(moments.to(self.device), noise.posterior, self.data.manifest.scale)
+    def batch(self, step: int, noise: StepNoise) -> Batch:
+        """The batch of ``step`` (from 0): latents are fresh posterior samples by ``noise``, drawn for these rows."""
+        rows = self.loader.batch(step)
+        real = sample_latents(rows.moments, noise.posterior, self.data.manifest.scale)
         augment = noise.discriminator.augment_real
         assert augment is not None
         tokens: TeacherTokens | None = None
         if isinstance(self.teacher, CachedTokens):
-            tokens = self.teacher.tokens(rows, augment.flip, self.device)
+            tokens = self.teacher.tokens(rows.rows, augment.flip)
         elif self.teacher is not None:
-            images = torch.from_numpy(self.data.images[rows]).to(self.device)
-            tokens = self._live_tokens(self.teacher, images, augment)
-        return Batch(real, labels.to(self.device), tokens)
+            assert rows.images is not None
+            tokens = self._live_tokens(self.teacher, rows.images, augment)
+        return Batch(real, rows.labels, tokens)
 
     def _live_tokens(self, teacher: Teacher, images: torch.Tensor, augment: AugmentParams) -> TeacherTokens:
         """Tokens of images (B, P, P, 3) moved and flipped as their latents will be."""

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gat.config import Config
+from gat.data.workers import told_plainly
 from gat.files import told
 from gat.models.flops import discriminator_flops, generator_flops
 from gat.platform import choose_device, git_state, hardware, keep_freed_memory, versions
@@ -41,7 +42,8 @@ def run(config: Config) -> dict[str, Any] | None:
             if processes.is_main:
                 stack.enter_context(folder.held(config))
             began = time.perf_counter()
-            divergence = trainer.train()
+            with told_plainly():
+                divergence = trainer.train()
             seconds = time.perf_counter() - began
             trainer.tracker.close()
             return write_record(trainer, divergence, seconds, processes) if processes.is_main else None

@@ -24,6 +24,7 @@ CHECKPOINTS_KEPT = 2
 WITHOUT_EFFECT = {
     "paths": None,
     "tracker": None,
+    "loader": None,
     "training": ("accumulation", "device", "log_steps", "checkpoint_steps", "keep_steps"),
     "evaluation": ("batch_size", "grid_columns", "grid_classes"),
 }

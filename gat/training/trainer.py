@@ -35,14 +35,16 @@ class Trainer:
         self.config, self.folder, self.device, self.processes = config, folder, device, processes
         self.mine = my_rows(config, processes)
         with processes.main_first():
-            data = prepare(config.data, config.autoencoder, Path(config.paths.prepared), device)
+            cache = Path(config.paths.prepared)
+            data = prepare(config.data, config.autoencoder, cache, device, config.loader.workers)
             aligned = config.teacher if config.objective.alignment_weight else None
             order = TrainingOrder(len(data), config.training.batch_size, config.training.seed)
-            self.feed = Feed(data, order, aligned, device)
+            self.feed = Feed(data, order, self.mine, aligned, config.loader, device)
             teacher = live_teacher(config, self.feed.teacher, device)
         self.dims = network_dims(config, data, teacher.width if teacher else self.feed.teacher_width)
         self.networks = make_networks(config, self.dims, device, processes)
-        self.evaluator = Evaluator(data, config.evaluation, device, processes) if config.evaluation.samples else None
+        needed = (data, config.evaluation, device, processes, config.loader.workers)
+        self.evaluator = Evaluator(*needed) if config.evaluation.samples else None
         autoencoder = self.evaluator.autoencoder if self.evaluator else data.autoencoder().to(device)
         sample_tokens = SampleTeacher(teacher, autoencoder, data.manifest.scale) if teacher else None
         self.settings = step_settings(config, self.feed.teacher is not None, processes, sample_tokens)
@@ -91,7 +93,7 @@ class Trainer:
         noise = draw_noise(training.seed, step - 1, training.batch_size, self.dims[0], rates, self.device).rows(
             self.mine
         )
-        batch = self.feed.batch(step - 1, noise, self.mine)
+        batch = self.feed.batch(step - 1, noise)
         before = snapshot(self.networks, batch, noise) if logs else None
         metrics = training_step(self.networks, batch, noise, self.settings)
         if before is not None:

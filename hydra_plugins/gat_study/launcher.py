@@ -30,3 +30,20 @@ class StudyLauncher(SlurmLauncher):
         with exits():
             launch(master, job_overrides, compose, self.params)
         return []
+
+
+class PrepareLauncher(SlurmLauncher):
+    """Submits shards of a preparation."""
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:  # noqa: ARG002
+        """Freeze the configuration of every point and submit its shards; then return."""
+        from experiments.exits import exits
+        from experiments.study.preparation import submit_shards
+
+        assert self.config is not None
+        assert self.hydra_context is not None
+        with exits():
+            for overrides in job_overrides:
+                settings = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+                submit_shards(settings, self.params)
+        return []

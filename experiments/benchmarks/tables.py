@@ -1,0 +1,45 @@
+"""Tables of measurements: printed as Markdown, and kept as Markdown and CSV, named by hardware."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from gat.files import replacing, told
+from gat.platform import hardware
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table in Markdown; numbers with three digits."""
+    rows = [list(table.columns), ["---"] * len(table.columns)]
+    rows += [[_cell(value) for value in row] for row in table.itertuples(index=False)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return str(value)
+
+
+def machine() -> str:
+    """The hardware in a line."""
+    facts = hardware()
+    gpus = ", ".join(facts["gpus"]) or "no GPU"
+    return f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_gib']} GiB, {gpus}"
+
+
+def keep(folder: Path, kind: str, text: str, tables: dict[str, pd.DataFrame]) -> list[Path]:
+    """Write ``text`` and each table as CSV; returns the files, named by kind, hardware and table."""
+    facts = hardware()
+    device = facts["gpus"][0] if facts["gpus"] else facts["cpu"]
+    stem = f"{kind}-{re.sub(r'[^a-z0-9]+', '-', device.lower()).strip('-')}-{facts['cores']}-cores"
+    contents = {folder / f"{stem}.md": text}
+    contents |= {folder / f"{stem}-{name}.csv": table.to_csv(index=False) for name, table in tables.items()}
+    with told(f"benchmarks folder {folder}", "measure again"):
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, content in contents.items():
+            with replacing(file) as stream:
+                stream.write(content.encode())
+    return list(contents)

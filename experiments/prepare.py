@@ -1,0 +1,45 @@
+"""Turn images into what training reads, once: ``python experiments/prepare.py data=imagenet256 data.root=FOLDER ...``.
+
+With ``-m`` SLURM jobs divide the work (``prepare.shards=N``). ``prepare.action=status|verify`` looks at what is there.
+"""
+
+import os
+import sys
+import time
+
+import hydra
+from omegaconf import DictConfig
+
+from experiments.exits import exits
+from experiments.settings import CONF, register, run_config
+from gat.errors import require_choice
+
+register()
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+def main(settings: DictConfig) -> None:
+    """Prepare, or look; a mistake of the user's is one line and exit code 2."""
+    from experiments.study.prepare_data import describe, prepare_data, progress, verify  # seconds of imports
+
+    began = time.perf_counter()
+    with exits():
+        require_choice("prepare.action", settings.prepare.action, ("make", "status", "verify"))
+        config = run_config(settings)
+        if settings.prepare.action == "make":
+            prepared = prepare_data(config, statistics=settings.prepare.statistics, together=True)
+            if prepared is not None and os.environ.get("RANK", "0") == "0":
+                print(describe(prepared, began))
+        else:
+            print((progress if settings.prepare.action == "status" else verify)(config))
+
+
+def command() -> None:
+    """As typed, with the launcher of this command (beside another override: Hydra wants them in one row)."""
+    first = next((i for i, argument in enumerate(sys.argv) if i and not argument.startswith("-")), len(sys.argv))
+    sys.argv.insert(first, "hydra/launcher=prepare")
+    main()
+
+
+if __name__ == "__main__":
+    command()

@@ -1,0 +1,75 @@
+"""Preparation of data in shards: jobs that divide a set's parts among them."""
+
+import sys
+import uuid
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from experiments.settings import Surroundings, run_config, surroundings
+from experiments.study import slurm
+from experiments.study.jobs import Job, read_config
+from gat.config import Config
+from gat.data.identity import prepared_folder
+from gat.errors import UserError
+from gat.files import replacing, told
+from gat.training.check import check
+
+FOLDER = "prepare"
+
+
+class PrepareJob(Job):
+    """One shard: the parts that no other shard is making; after the last part, what evaluations need."""
+
+    def carry_on(self) -> str:
+        """From the parts that are there."""
+        from experiments.study.prepare_data import prepare_data  # seconds of imports, which a submission can do without
+
+        prepared = prepare_data(read_config(self.config_file), statistics=True, together=False)
+        return "the rest is with other shards" if prepared is None else "prepared"
+
+
+def submit_shards(settings: DictConfig, parameters: dict[str, Any]) -> None:
+    """Submit ``prepare.shards`` jobs of one configuration to SLURM, and say where they write.
+
+    ``parameters``: hydra-submitit-launcher's. :class:`UserError` where there is no SLURM, or it refuses.
+    """
+    config, around = run_config(settings), surroundings(settings)
+    check(config)
+    shards = settings.prepare.shards
+    if shards < 1:
+        raise UserError(f"prepare.shards={shards} must be at least 1")
+    if around.launch.to == "local" or not slurm.is_here():
+        raise UserError(
+            "-m makes jobs for SLURM, and there is no sbatch here: leave -m away (loader.workers=N uses N cores; for several "
+            "GPUs start it by torchrun --nproc-per-node N)"
+        )
+    config = replace(config, paths=replace(config.paths, prepared=str(Path(config.paths.prepared).absolute())))
+    folder = prepared_folder(config.data, config.autoencoder, Path(config.paths.prepared))
+    if around.launch.dry_run:
+        print(f"{shards} jobs of {shape(around, config)} would prepare {folder}\ndry run: nothing was submitted")
+        return
+    now = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:4]}"
+    place = Path(config.paths.runs).absolute() / FOLDER / folder.name / now
+    with told(f"runs folder {config.paths.runs}", "submit again"):
+        place.mkdir(parents=True)
+        with replacing(place / "config.yaml") as stream:
+            stream.write(OmegaConf.to_yaml(OmegaConf.structured(config)).encode())
+        jobs = [PrepareJob(place / "config.yaml", place / "errors" / f"{n}.txt") for n in range(shards)]
+        ids = slurm.submit(jobs, place / "logs", parameters, shape(around, config))
+    own = ("-m", "--multirun", "hydra/launcher=prepare")
+    typed = " ".join(argument for argument in sys.argv[1:] if argument not in own)
+    print(f"{shards} shards submitted as jobs {ids[0]} ... {ids[-1]}: {folder}")
+    print(f"logs        {place / 'logs'}")
+    print(f"progress    python experiments/prepare.py {typed} prepare.action=status")
+    print("to take part and wait for the end, type the same command without -m")
+
+
+def shape(around: Surroundings, config: Config) -> dict[str, int]:
+    """Resources of a shard: one process; with a GPU unless the study or training.device says otherwise."""
+    wanted = around.study.on_gpu is not False and config.training.device != "cpu"
+    gpu = wanted and (around.study.on_gpu is True or config.autoencoder.kind == "pretrained")
+    return slurm.resources(replace(around.study, processes=1, on_gpu=gpu), around.cluster)

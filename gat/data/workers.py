@@ -1,0 +1,84 @@
+"""Processes that read ahead: PyTorch's DataLoader, one key at a time, in the order of the keys."""
+
+import ctypes
+import os
+import signal
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from gat.errors import UserError
+from gat.platform import cores
+
+SMALL = 10_000  # images; fewer are read without worker processes, unless they are asked for
+MOST = 16
+PREFETCH = 4
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def workers_for(images: int, workers: int | None) -> int:
+    """``loader.workers``; null stands for none below 10,000 images, else one per core of this process, up to 16."""
+    if workers is not None:
+        return workers
+    if images < SMALL:
+        return 0
+    own = int(os.environ.get("SLURM_CPUS_PER_TASK") or 0) or cores() // int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
+    return min(max(1, own), MOST)
+
+
+def read_ahead(
+    reader: Dataset[Any], keys: Iterable[Any], workers: int, prefetch: int = PREFETCH, *, pin: bool = False
+) -> Iterator[Any]:
+    """``reader[key]`` for every key, by ``workers`` processes (0: by this one), each ``prefetch`` keys ahead.
+
+    ``pin``: into pinned memory. :class:`UserError` if a worker raises one, or dies.
+    """
+    loader = DataLoader(
+        reader,
+        sampler=keys,
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=prefetch if workers else None,
+        pin_memory=pin,
+        worker_init_fn=die_with_parent,
+        generator=torch.Generator(),  # its seeds are not used: leave the global one alone
+    )
+    with told_plainly():
+        try:
+            yield from loader
+        except Exception as error:
+            traceback.clear_frames(
+                error.__traceback__
+            )  # they hold the workers, in a cycle whose collection would stall
+            raise
+
+
+def die_with_parent(_worker: int) -> None:
+    """Have the kernel kill this process when its parent has gone: a full queue would keep it waiting for ever.
+
+    To be exact: when the thread that started it has, so reading ahead belongs in threads that last.
+    """
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@contextmanager
+def told_plainly() -> Iterator[None]:
+    """A worker's :class:`UserError` without the worker's traceback, and one in place of PyTorch's if a worker was killed.
+
+    PyTorch raises that one wherever the main thread happens to be, so whatever runs between two batches belongs inside too.
+    """
+    try:
+        yield
+    except UserError as error:
+        raise UserError(str(error).strip().splitlines()[-1].removeprefix("gat.errors.UserError: ")) from None
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise UserError(
+            f"a process that reads images has died ({str(error).splitlines()[0]}): if memory ran out, set fewer "
+            "loader.workers; the same command goes on from there"
+        ) from None
