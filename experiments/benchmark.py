@@ -25,10 +25,10 @@ def measure(settings: DictConfig) -> None:
     with exits():
         chosen = OmegaConf.to_object(settings.benchmark)
         assert isinstance(chosen, BenchmarkConfig)
-        if chosen.seconds <= 0 or chosen.device_tflops <= 0:
-            raise UserError(
-                f"benchmark.seconds={chosen.seconds} and benchmark.device_tflops={chosen.device_tflops} must be positive"
-            )
+        for name in ("seconds", "device_tflops", "images_per_s"):
+            value = getattr(chosen, name)
+            if value is not None and value <= 0:
+                raise UserError(f"benchmark.{name}={value} must be positive")
         benchmark_data(run_config(settings), chosen)
 
 

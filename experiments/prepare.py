@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from experiments.exits import exits
 from experiments.settings import CONF, register, run_config
-from gat.errors import require_choice
+from gat.errors import UserError, require_choice
 
 register()
 
@@ -27,8 +27,12 @@ def main(settings: DictConfig) -> None:
         require_choice("prepare.action", settings.prepare.action, ("make", "status", "verify"))
         config = run_config(settings)
         if settings.prepare.action == "make":
-            prepared = prepare_data(config, statistics=settings.prepare.statistics, together=True)
-            if prepared is not None and os.environ.get("RANK", "0") == "0":
+            if settings.prepare.shards != 1:
+                raise UserError(
+                    f"prepare.shards={settings.prepare.shards} is for -m, where each shard is a job: add -m"
+                )
+            prepared = prepare_data(config, statistics=settings.prepare.statistics)
+            if os.environ.get("RANK", "0") == "0":
                 print(describe(prepared, began))
         else:
             print((progress if settings.prepare.action == "status" else verify)(config))
@@ -36,7 +40,9 @@ def main(settings: DictConfig) -> None:
 
 def command() -> None:
     """As typed, with the launcher of this command (beside another override: Hydra wants them in one row)."""
-    first = next((i for i, argument in enumerate(sys.argv) if i and not argument.startswith("-")), len(sys.argv))
+    first = next(
+        (i for i, argument in enumerate(sys.argv) if i and "=" in argument and argument[0] != "-"), len(sys.argv)
+    )
     sys.argv.insert(first, "hydra/launcher=prepare")
     main()
 

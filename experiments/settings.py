@@ -159,6 +159,8 @@ class BenchmarkConfig:
     """Length of a measurement."""
     device_tflops: float
     """Rate at which the GPU, whose need of data is told, is taken to train."""
+    images_per_s: float | None
+    """Rate at which the GPU trains; null: by ``device_tflops``, for each size."""
     out: str
     """Folder of the tables."""
 

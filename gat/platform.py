@@ -27,6 +27,7 @@ RECORDED_PACKAGES = (
 )
 M_MMAP_MAX, M_TOP_PAD, M_TRIM_THRESHOLD = -4, -2, -1  # glibc's malloc.h
 KEEP_BYTES = 2**31 - 1
+CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 GROW_BYTES = 64 * 2**20
 
 
@@ -37,6 +38,10 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("training.device=cuda, but PyTorch sees no GPU: use training.device=cpu, or check the driver")
+    if name == "cuda" and local_rank >= torch.cuda.device_count():
+        raise UserError(
+            f"process {local_rank} of this node has no GPU, there are {torch.cuda.device_count()}: start as many as GPUs"
+        )
     return torch.device(name, local_rank) if name == "cuda" else torch.device(name)
 
 
@@ -53,8 +58,12 @@ def keep_freed_memory() -> None:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    """Cores that this process may use: by affinity, and by the quota of its control group (v2) if it has one."""
+    allowed = len(os.sched_getaffinity(0))
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = CPU_MAX.read_text().split()
+        allowed = min(allowed, max(1, int(quota) // int(period)))
+    return allowed
 
 
 def hardware() -> dict[str, Any]:

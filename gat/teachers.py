@@ -5,9 +5,11 @@ some ViTs, and intermediate feature maps of all), [cls] is the mean token.
 Shapes: B batch, P image side in pixels, M teacher patch tokens, T teacher width.
 """
 
+import os
 import zlib
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import timm
@@ -164,15 +166,15 @@ class CachedTokens:
 
     def tokens(self, rows: Tensor, flip: Tensor) -> TeacherTokens:
         """Tokens, on the device, of the images ``rows`` (B,), mirrored where ``flip`` (B,) says so."""
-        place = self.cls.device
-        picked = (flip.long().to(place, non_blocking=True), rows.to(place, non_blocking=True))
+        picked = (flip.long().to(self.cls.device), rows.to(self.cls.device))
         return TeacherTokens(*(all_of[picked].to(self.device).float() for all_of in (self.cls, self.patches)))
 
 
 def cached_tokens(data: PreparedSet, config: TeacherConfig, loader: LoaderConfig, device: torch.device) -> CachedTokens:
     """Open the cached tokens beside the prepared set, computing them first where they are missing.
 
-    They are held on the GPU if they take no more than ``loader.device_gb``, else read from disk.
+    They are held on the GPU if they take no more than ``loader.device_gb``; else they are read from disk, for which the GPU
+    waits: caching is for small sets.
     """
     stem = f"teacher-{config.name}-{config.input_px}px-layer{config.layer}"
     if config.weights:
@@ -191,18 +193,25 @@ def cached_tokens(data: PreparedSet, config: TeacherConfig, loader: LoaderConfig
     return CachedTokens(cls, patches, device)
 
 
+def allocated(file: Path, shape: tuple[int, ...]) -> "np.memmap[Any, np.dtype[np.float16]]":
+    """A new float16 array on disk. OSError if there is no room (of which, sparse, the process would die while it writes)."""
+    array = np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=shape)
+    with file.open("r+b") as stream:
+        os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)
+    return array
+
+
 def _fill_cache(
     files: list[Path], data: PreparedSet, teacher: Teacher, workers: int | None, device: torch.device
 ) -> None:
     """Compute and write the tokens: on disk from the beginning, so that memory is bounded."""
+    for killed in (partial for file in files for partial in file.parent.glob(f".{file.name}.????????")):
+        killed.unlink()
     count = len(data)
     shapes = ((2, count, teacher.width), (2, count, teacher.tokens, teacher.width))
     with ExitStack() as stack:
         partial = [stack.enter_context(replacing_path(file)) for file in files]
-        cls, patches = (
-            np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=shape)
-            for file, shape in zip(partial, shapes, strict=True)
-        )
+        cls, patches = (allocated(file, shape) for file, shape in zip(partial, shapes, strict=True))
         batches = image_batches(data, np.arange(count), CACHE_BATCH, workers)
         total = -(-count // CACHE_BATCH)
         shown = tqdm(batches, desc="teacher", total=total, unit="batch", leave=False, disable=None)

@@ -1,15 +1,18 @@
 """The data benchmark: its arithmetic on known rates, its tables, and the command at a hundredth of its length."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 import experiments.benchmark
 from experiments.benchmarks import data as module
-from experiments.benchmarks.data import flops_per_image, measure_reading, rate, workers_needed
+from experiments.benchmarks.data import flops_per_image, measure_reading, rate, speeds_of, workers_needed
 from experiments.benchmarks.tables import keep, markdown
+from experiments.settings import BenchmarkConfig
 from tests.prepared import fake_prepared
 
 
@@ -27,6 +30,10 @@ def test_rate_is_the_median_of_samples_over_time(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("time.perf_counter", lambda: now)
     assert rate(work, seconds=5.0) == 8
     assert calls == list(range(6))  # one to warm up, then one for each of five stretches
+
+
+def settings(**changes: Any) -> BenchmarkConfig:
+    return replace(BenchmarkConfig(seconds=1.0, device_tflops=300.0, images_per_s=None, out="results"), **changes)
 
 
 def test_workers_needed() -> None:
@@ -55,11 +62,15 @@ def test_workers_needed() -> None:
             {"source": "digits", "what": "moments", "from": "disk", "samples/s per worker": 1.0},
         ]
     )
-    rows = workers_needed(read, tflops)
-    assert [row["size"] for row in rows] == ["S", "B", "L", "XL"]
+    rows = workers_needed(read, speeds_of(settings(device_tflops=tflops)))
+    assert [str(row["GPU"]).split("/")[0] for row in rows] == ["S", "B", "L", "XL"]
     assert rows[0]["images/s"] == pytest.approx(2000)
     assert (rows[0]["workers, moments alone"], rows[0]["workers, jpeg 95"]) == (1, 3)
     assert float(str(rows[3]["images/s"])) < 200  # XL costs more than ten times as much as S
+
+
+def test_workers_for_a_rate_asked_for() -> None:
+    assert speeds_of(settings(images_per_s=1234.0)) == {"as asked for": 1234.0}
 
 
 def test_reading_is_measured_for_each_kind() -> None:

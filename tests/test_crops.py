@@ -50,6 +50,15 @@ def test_batch_of_nothing_readable(case: Case) -> None:
     assert (batch.part, batch.rows, batch.encoded, len(batch.errors)) == (2, [], [], 1)
 
 
+def test_too_narrow_to_be_enlarged(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1 x 40 pixels would become 32 x 1,280: too many where the limit is 40,000; a corrupt image, and the others are kept."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20_000)
+    Image.new("RGB", (40, 1)).save(case.root / "ant" / "0.png")
+    batch = RowsToBatch(open_image_folder(case.root), case.data)[[0, 1]]
+    assert batch.rows == [1]
+    assert batch.errors == [f"image 0 of image_folder:{case.root}: 40 x 1 pixels, too narrow to be enlarged"]
+
+
 def test_one_pixel_is_scaled_up(case: Case) -> None:
     Image.new("RGB", (1, 1), (9, 80, 200)).save(case.root / "ant" / "0.png")
     batch = RowsToBatch(open_image_folder(case.root), case.data)[[0]]

@@ -58,7 +58,7 @@ def test_foreign_and_hidden_files_are_counted_and_ignored(tmp_path: Path) -> Non
     source = open_image_folder(tmp_path)
     assert list(source.class_names) == ["ant"]
     assert list(source.files) == ["ant/0.png"]
-    assert source.ignored == 3
+    assert source.ignored == 4
     assert list_images(tmp_path / "ant") == (["0.png"], 3)
 
 

@@ -34,14 +34,14 @@ def corrupt_files(folder: Path) -> None:
     (folder / "empty.png").write_bytes(b"")
     (folder / "text.jpg").write_text("<html>404 not found</html>")
     (folder / "bytes.webp").write_bytes(bytes(range(200)))
-    (folder / "link.png").symlink_to("nowhere.png")
+    Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(folder / "float.tif")
 
 
 @pytest.mark.parametrize(
     "name",
     [
         *(f"cut.{kind}" for kind in ("jpg", "png", "bmp", "gif", "webp", "tif", "ppm")),
-        *("empty.png", "text.jpg", "bytes.webp", "link.png", "odd.tif"),
+        *("empty.png", "text.jpg", "bytes.webp", "odd.tif", "float.tif"),
     ],
 )
 def test_corrupt_image_is_named(tmp_path: Path, name: str) -> None:
@@ -51,6 +51,17 @@ def test_corrupt_image_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(CorruptImageError, match=rf"^{tmp_path}/ant/{name}: not a readable image \(.+\)$") as error:
         source.image(list(source.files).index(f"ant/{name}"))
     assert isinstance(error.value, UserError)
+
+
+def test_file_that_has_gone_is_no_corrupt_image(tmp_path: Path) -> None:
+    """Skipping it would lose a good image, and with a disk that fails many."""
+    (tmp_path / "ant").mkdir()
+    (tmp_path / "ant" / "link.png").symlink_to("nowhere.png")
+    with pytest.raises(
+        UserError, match=r"ant/link\.png: cannot be opened \(No such file or directory\): mend that"
+    ) as error:
+        open_image_folder(tmp_path).image(0)
+    assert not isinstance(error.value, CorruptImageError)
 
 
 # the others

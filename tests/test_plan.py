@@ -59,6 +59,7 @@ def test_plan_of_a_folder(case: Case) -> None:
         "source": f"image_folder:{case.root.resolve()}",
         "count": 12,
         "class_names": list(CLASSES),
+        "autoencoder_sha256": weights_digest(random_autoencoder()),
         "settings": identity(case.data, case.autoencoder),
     }
     table = pa.feather.read_table(case.folder / "files.feather")
@@ -72,7 +73,12 @@ def test_plan_of_a_folder(case: Case) -> None:
 def test_plan_of_an_array_has_no_files(case: Case) -> None:
     made = plan(digits(case), case.autoencoder, case.cache, CPU)
     assert names_in(made.folder) == {"plan.json"}
-    assert read_plan(made.folder) == {"source": "digits", "count": 1797, "class_names": list("0123456789")}
+    assert read_plan(made.folder) == {
+        "source": "digits",
+        "count": 1797,
+        "class_names": list("0123456789"),
+        "autoencoder_sha256": weights_digest(random_autoencoder()),
+    }
     assert made.moments_shape == (8, 2, 2)
 
 
@@ -162,7 +168,9 @@ def test_tiny_autoencoder_is_trained_once(case: Case, monkeypatch: pytest.Monkey
 def test_next_image_stands_in_for_a_corrupt_one(case: Case) -> None:
     """In the training of the autoencoder, where corrupt images are skipped."""
     case.corrupt("bee/1.png")
-    with pytest.raises(UserError, match=r"^1 of 12 images are corrupt, first: .*bee/1\.png.* set data\.on_corrupt=skip$"):
+    with pytest.raises(
+        UserError, match=r"^1 of 12 images are corrupt, first: .*bee/1\.png.* set data\.on_corrupt=skip$"
+    ):
         planned(case, TINY)
     stand_in = IMAGES.copy()
     stand_in[5] = IMAGES[6]
@@ -264,3 +272,16 @@ def test_what_a_killed_planning_left_is_removed(case: Case) -> None:
     (left / "files.feather").write_bytes(b"half a list")
     planned(case)
     assert not left.exists()
+
+
+def test_autoencoder_with_other_weights_than_before(case: Case) -> None:
+    """Parts made by two autoencoders would be one set."""
+    planned(case)
+    other = random_autoencoder()
+    with torch.no_grad():
+        other.encoder.conv_in.weight.mul_(2)
+    other.save_pretrained(case.place / "vae")
+    with pytest.raises(
+        UserError, match=r"plan\.json: the autoencoder has other weights now than when this preparation began"
+    ):
+        planned(case)

@@ -160,6 +160,12 @@ def test_odd_labels(data: DataConfig, pairs: object, message: str) -> None:
         open_repa(root_of(data))
 
 
+def test_gap_in_the_labels(data: DataConfig) -> None:
+    write_labels(root_of(data), [[name_of(i), 2 * (i % 2)] for i in range(COUNT)])
+    with pytest.raises(UserError, match="no image has label 1, but some have 2"):
+        open_repa(root_of(data))
+
+
 def test_labels_are_missing(data: DataConfig) -> None:
     (root_of(data) / "vae-sd" / "dataset.json").unlink()
     with pytest.raises(UserError, match=r"dataset\.json: no list of labels"):

@@ -42,7 +42,7 @@ def test_mistakes(folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: 
     source = ("data=image_folder", f"data.root={folder}")
     assert "2 of 2 images are corrupt, first: " in answer(*source)
     assert f"{folder}/a/x.jpg" in answer(*source)
-    assert "class 'a' has no readable image left" in answer(*source, "data.on_corrupt=skip")
+    assert "no image can be read: is this the right folder?" in answer(*source, "data.on_corrupt=skip")
     assert "data.root=/nowhere: cannot be read" in answer("data=image_folder", "data.root=/nowhere")
     assert "set autoencoder.path=FOLDER" in answer(
         "autoencoder.kind=pretrained", f"autoencoder.path={folder}", "paths.prepared=p"

@@ -12,10 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from experiments.settings import CONF
 from gat.errors import Interrupted
 from gat.training import run as run_module
 from tests.conftest import compose_config
 from tests.small_run import SMALL, metrics_of, write_images
+from tests.small_sweep import until
 
 KILLS = 20
 STEPS = 120
@@ -82,3 +84,18 @@ def test_signals_finish_the_step_and_save(overrides: list[str], tmp_path: Path, 
     assert [f.name for f in (tmp_path / "run/checkpoints").iterdir()] == [f"step-{step:08d}.safetensors"]
     assert len(metrics_of(tmp_path / "run")) == step
     assert signal.getsignal(number) == handler_before
+
+
+def test_signal_to_all_processes_of_a_run_that_reads_from_disk(overrides: list[str], tmp_path: Path) -> None:
+    """As SLURM sends it: the processes that read ahead leave it to the main one, which saves."""
+    streaming = ("loader.memory_gb=0", "loader.workers=2", "training.checkpoint_steps=1000")
+    command = [sys.executable, str(CONF.parent / "run.py"), *overrides, *streaming, f"paths.run={tmp_path / 'run'}"]
+    run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    until(lambda: metrics.exists() and metrics.read_text().count("\n") >= 3)
+    os.killpg(run.pid, signal.SIGTERM)
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == 75, errors
+    assert "interrupted after step" in errors
+    assert list((tmp_path / "run" / "checkpoints").iterdir())
+    assert not subprocess.run(["pgrep", "-g", str(run.pid)], capture_output=True, check=False).stdout

@@ -67,7 +67,7 @@ def is_running(process: int) -> bool:
 def eight_cores(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """A process of a machine with eight cores that nothing has launched."""
     monkeypatch.setattr(workers, "cores", lambda: 8)
-    for name in ("SLURM_CPUS_PER_TASK", "LOCAL_WORLD_SIZE"):
+    for name in ("SLURM_CPUS_PER_TASK", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
     return monkeypatch
 
@@ -89,6 +89,11 @@ def test_workers_by_size_unless_asked_for(
         ({"SLURM_CPUS_PER_TASK": "5"}, 5),
         ({"SLURM_CPUS_PER_TASK": "5", "LOCAL_WORLD_SIZE": "4"}, 5),  # SLURM's are of this process alone
         ({"SLURM_CPUS_PER_TASK": "64"}, 16),  # at most
+        (
+            {"SLURM_CPUS_PER_TASK": "6", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "x"},
+            3,
+        ),  # torchrun's ranks share
+        ({"SLURM_CPUS_PER_TASK": ""}, 8),
     ],
 )
 def test_workers_by_the_cores_of_the_process(

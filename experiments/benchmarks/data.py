@@ -51,13 +51,13 @@ def benchmark_data(config: Config, settings: BenchmarkConfig) -> None:
         with one_thread():
             reading += measure_reading(PreparedSet(own), own.name, settings.seconds)
     read, made = pd.DataFrame(reading), pd.DataFrame(making)
-    need = pd.DataFrame(workers_needed(read, settings.device_tflops))
+    need = pd.DataFrame(workers_needed(read, speeds_of(settings)))
     text = "\n\n".join(
         [
             f"# Data\n\n`python experiments/benchmark.py data` on {machine()}. A worker is one process with one thread.",
             f"## Reading\n\n{markdown(read)}",
             f"## Making (cropping and encoding the image; the autoencoder apart)\n\n{markdown(made)}",
-            f"## Workers for a GPU of {settings.device_tflops:g} TFLOP/s (ImageNet-256, patch 2)\n\n{markdown(need)}",
+            f"## Workers that keep a GPU busy (ImageNet-256; TFLOP/s assumed)\n\n{markdown(need)}",
         ]
     )
     print(text)
@@ -149,18 +149,27 @@ def _row(source: str, what: str, place: str, alone: float, together: float | Non
     return {"source": source, "what": what, "from": place, "samples/s per worker": alone, column: together or "-"}
 
 
-def workers_needed(read: pd.DataFrame, tflops: float) -> list[dict[str, object]]:
-    """Per size: images/s at ``tflops`` (matrix products of an iteration), and the workers that deliver them."""
+def workers_needed(read: pd.DataFrame, speeds: dict[str, float]) -> list[dict[str, object]]:
+    """The workers that deliver each of ``speeds``, images/s by name."""
     disk = read[(read["from"] == "disk") & read["source"].str.startswith("photos")]
     rows: list[dict[str, object]] = []
-    for size in SIZES:
-        speed = tflops * 1e12 / flops_per_image(size)
-        row: dict[str, object] = {"size": size, "images/s": speed}
+    for name, speed in speeds.items():
+        row: dict[str, object] = {"GPU": name, "images/s": speed}
         for source, what, worker in zip(disk["source"], disk["what"], disk["samples/s per worker"], strict=True):
             kind = "moments alone" if what == "moments" else source.split(", ")[-1]
             row[f"workers, {kind}"] = math.ceil(speed / worker)
         rows.append(row)
     return rows
+
+
+def speeds_of(settings: BenchmarkConfig) -> dict[str, float]:
+    """Images/s that are asked for, or those of each size on ImageNet-256 at patch 2 by the assumed rate."""
+    if settings.images_per_s is not None:
+        return {"as asked for": settings.images_per_s}
+    return {
+        f"{size}/2 at {settings.device_tflops:g} TFLOP/s": settings.device_tflops * 1e12 / flops_per_image(size)
+        for size in SIZES
+    }
 
 
 def flops_per_image(size: str) -> float:

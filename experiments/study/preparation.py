@@ -1,8 +1,10 @@
 """Preparation of data in shards: jobs that divide a set's parts among them."""
 
+import shlex
+import shutil
 import sys
 import uuid
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,15 +23,18 @@ from gat.training.check import check
 FOLDER = "prepare"
 
 
+@dataclass(frozen=True)
 class PrepareJob(Job):
-    """One shard: the parts that no other shard is making; after the last part, what evaluations need."""
+    """One shard: parts that no other shard is making, until all are made; then one of them computes the ``statistics``."""
+
+    statistics: bool
 
     def carry_on(self) -> str:
         """From the parts that are there."""
         from experiments.study.prepare_data import prepare_data  # seconds of imports, which a submission can do without
 
-        prepared = prepare_data(read_config(self.config_file), statistics=True, together=False)
-        return "the rest is with other shards" if prepared is None else "prepared"
+        prepare_data(read_config(self.config_file), statistics=self.statistics, shard=True)
+        return "prepared"
 
 
 def submit_shards(settings: DictConfig, parameters: dict[str, Any]) -> None:
@@ -39,9 +44,11 @@ def submit_shards(settings: DictConfig, parameters: dict[str, Any]) -> None:
     """
     config, around = run_config(settings), surroundings(settings)
     check(config)
-    shards = settings.prepare.shards
+    shards, statistics = settings.prepare.shards, settings.prepare.statistics
     if shards < 1:
         raise UserError(f"prepare.shards={shards} must be at least 1")
+    if settings.prepare.action != "make":
+        raise UserError(f"prepare.action={settings.prepare.action} makes no jobs: leave -m away")
     if around.launch.to == "local" or not slurm.is_here():
         raise UserError(
             "-m makes jobs for SLURM, and there is no sbatch here: leave -m away (loader.workers=N uses N cores; for several "
@@ -58,10 +65,14 @@ def submit_shards(settings: DictConfig, parameters: dict[str, Any]) -> None:
         place.mkdir(parents=True)
         with replacing(place / "config.yaml") as stream:
             stream.write(OmegaConf.to_yaml(OmegaConf.structured(config)).encode())
-        jobs = [PrepareJob(place / "config.yaml", place / "errors" / f"{n}.txt") for n in range(shards)]
-        ids = slurm.submit(jobs, place / "logs", parameters, shape(around, config))
+        jobs = [PrepareJob(place / "config.yaml", place / "errors" / f"{n}.txt", statistics) for n in range(shards)]
+        try:
+            ids = slurm.submit(jobs, place / "logs", parameters, shape(around, config))
+        except BaseException:
+            shutil.rmtree(place)
+            raise
     own = ("-m", "--multirun", "hydra/launcher=prepare")
-    typed = " ".join(argument for argument in sys.argv[1:] if argument not in own)
+    typed = shlex.join(argument for argument in sys.argv[1:] if argument not in own)
     print(f"{shards} shards submitted as jobs {ids[0]} ... {ids[-1]}: {folder}")
     print(f"logs        {place / 'logs'}")
     print(f"progress    python experiments/prepare.py {typed} prepare.action=status")

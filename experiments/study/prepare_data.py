@@ -6,45 +6,56 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from gat.config import Config
 from gat.data.claims import PART_ROWS, part_count, under_way
 from gat.data.identity import prepared_folder
 from gat.data.parts import info_file
-from gat.data.plan import plan, read_plan
-from gat.data.prepare import make, open_prepared, prepare
+from gat.data.plan import read_plan
+from gat.data.prepare import prepare
 from gat.data.prepared import MANIFEST, PreparedSet
+from gat.data.workers import told_plainly
 from gat.errors import UserError
 from gat.evaluation.evaluator import Evaluator
-from gat.files import told
+from gat.files import lock, told
 from gat.platform import choose_device
 from gat.teachers import cached_tokens
 from gat.training.check import check
 
+STATISTICS_LOCK = ".statistics.lock"
 
-def prepare_data(config: Config, *, statistics: bool, together: bool) -> PreparedSet | None:
-    """Make the set of ``config`` and, if ``statistics``, what else its runs would compute once.
 
-    ``together``: wait for parts that others are making. Otherwise None is returned where others still are.
-    Raises :class:`UserError` for mistakes in settings or data, and where nothing more can be written; what is whole stays.
+def prepare_data(config: Config, *, statistics: bool, shard: bool = False) -> PreparedSet:
+    """Make the set of ``config``, with others that are at it, and if ``statistics`` what else its runs would compute once.
+
+    A ``shard`` leaves the latter to another one that is at it. Raises :class:`UserError` for mistakes in settings or data,
+    and where nothing more can be written; what is whole stays.
     """
     check(config)
     device = choose_device(config.training.device, int(os.environ.get("LOCAL_RANK", 0)))
-    workers, cache = config.loader.workers, Path(config.paths.prepared)
-    folder = prepared_folder(config.data, config.autoencoder, cache)
-    with told(f"prepared data in {cache}", "start the same command again, or set another paths.prepared"):
-        if together or (folder / MANIFEST).exists():
-            prepared = prepare(config.data, config.autoencoder, cache, device, workers)
-        elif make(plan(config.data, config.autoencoder, cache, device), workers):
-            prepared = open_prepared(folder, config.data)
-        else:
-            return None
-        if statistics and config.evaluation.samples:
-            wanted = replace(config.evaluation, reconstruction=True, classifier=False)
-            for name, value in Evaluator(prepared, wanted, device, workers=workers).floor.items():
-                print(f"{name} {value:.4g}")
-        if statistics and config.teacher.name and config.teacher.cache:
-            cached_tokens(prepared, config.teacher, config.loader, device)
+    cache = Path(config.paths.prepared)
+    with (
+        told_plainly(),
+        told(f"prepared data in {cache}", "start the same command again, or set another paths.prepared"),
+    ):
+        prepared = prepare(config.data, config.autoencoder, cache, device, config.loader.workers)
+        if statistics:
+            with (prepared.folder / STATISTICS_LOCK).open("w") as stream:
+                if lock(stream, wait=not shard):
+                    compute_statistics(prepared, config, device)
     return prepared
+
+
+def compute_statistics(prepared: PreparedSet, config: Config, device: torch.device) -> None:
+    """Reference statistics, the autoencoder's own distance (which is printed), a cached teacher's tokens; what is missing."""
+    workers = config.loader.workers
+    if config.evaluation.samples:
+        wanted = replace(config.evaluation, reconstruction=True, classifier=False)
+        for name, value in Evaluator(prepared, wanted, device, workers=workers).floor.items():
+            print(f"{name} {value:.4g}")
+    if config.teacher.name and config.teacher.cache:
+        cached_tokens(prepared, config.teacher, config.loader, device)
 
 
 def describe(prepared: PreparedSet, began: float) -> str:
@@ -72,7 +83,9 @@ def progress(config: Config) -> str:
         raise UserError(f"{folder}: not begun: leave prepare.action=status away to begin")
     parts = part_count(read_plan(folder)["count"])
     made = sum(info_file(folder, part).exists() for part in range(parts))
-    return f"{folder}: {made} of {parts} parts of {PART_ROWS} images made, {under_way(folder, parts)} being made"
+    active = under_way(folder, parts)
+    said = f"{folder}: {made} of {parts} parts of {PART_ROWS} images made, {active} being made"
+    return said if active else f"{said}: if nobody is at it, start the command again"
 
 
 def verify(config: Config) -> str:

@@ -60,7 +60,7 @@ def under_way(folder: Path, parts: int) -> int:
     held = 0
     for file in (lock_file(folder, part) for part in range(parts)):
         if file.exists():
-            with file.open() as stream:
+            with file.open("r+") as stream:
                 held += not lock(stream, wait=False)
     return held
 

@@ -3,11 +3,13 @@
 Shapes: n images, P image side in pixels, C latent channels, H latent side.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -48,14 +50,14 @@ class RowsToBatch(Dataset[Batch]):
         errors, upscaled = [], 0
         for row in rows:
             try:
-                image = self.source.image(row)
+                crop, enlarged = crop_of(self.source, row, self.data.resolution_px)
                 if isinstance(self.source, RepaSource):
                     given.append(torch.from_numpy(self.source.moments(row)))
             except CorruptImageError as error:
                 errors.append(str(error))
                 continue
-            crops[row] = center_crop(image, self.data.resolution_px)
-            upscaled += min(image.size) < self.data.resolution_px
+            crops[row] = crop
+            upscaled += enlarged
         encoded = [encode_image(crop, self.data.image_format, self.data.image_quality) for crop in crops.values()]
         pixels = torch.from_numpy(np.stack(list(crops.values()))) if crops else torch.empty(0)
         moments = torch.stack(given) if given else None
@@ -82,7 +84,7 @@ class TrainingImages:
         errors = []
         for row in range(len(self)):
             try:
-                self.source.image(row)
+                crop_of(self.source, row, self.data.resolution_px)
             except CorruptImageError as error:
                 errors.append(str(error))
         return errors
@@ -90,11 +92,24 @@ class TrainingImages:
     def _readable(self, row: int) -> NDArray[np.uint8]:
         for other in range(len(self)):
             try:
-                return center_crop(self.source.image((row + other) % len(self)), self.data.resolution_px)
+                return crop_of(self.source, (row + other) % len(self), self.data.resolution_px)[0]
             except CorruptImageError as error:
                 if self.data.on_corrupt == "error":
                     raise UserError(corrupt_message(self._all_errors(), len(self))) from error
         raise UserError(f"{self.source.name}: no image can be read: is this the right folder?")
+
+
+def crop_of(source: ImageSource, row: int, side_px: int) -> tuple[NDArray[np.uint8], bool]:
+    """Centre crop (P, P, 3) of an image, and whether it was enlarged for that.
+
+    :class:`CorruptImageError` if it cannot be read, or is so narrow that enlarged it would pass Pillow's limit of pixels.
+    """
+    image = source.image(row)
+    width, height = image.size
+    scale = side_px / min(width, height)
+    if scale > 1 and width * height * scale**2 > 2 * (Image.MAX_IMAGE_PIXELS or math.inf):
+        raise CorruptImageError(f"image {row} of {source.name}: {width} x {height} pixels, too narrow to be enlarged")
+    return center_crop(image, side_px), scale > 1
 
 
 def corrupt_message(errors: list[str], count: int) -> str:

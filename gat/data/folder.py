@@ -82,7 +82,8 @@ def read_frozen(file: Path, columns: Sequence[str]) -> dict[str, Any]:
 def read_image(file: Path) -> Image.Image:
     """An image file as RGB at its own size, the first frame if it has several, not turned by its EXIF data (as ADM's).
 
-    :class:`CorruptImageError` for what Pillow cannot read, or takes for a decompression bomb (over 179 million pixels).
+    :class:`CorruptImageError` for what Pillow cannot read, or takes for a decompression bomb (over 179 million pixels);
+    plain :class:`UserError` for a file that has gone since it was listed, or cannot be opened: that is no image's fault.
     """
     try:
         with warnings.catch_warnings():
@@ -90,11 +91,21 @@ def read_image(file: Path) -> Image.Image:
             with Image.open(file) as image:
                 return to_rgb(image)
     except Exception as error:  # damaged files make Pillow raise nearly anything
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None):
+            reason = getattr(error, "strerror", None) or "memory ran out"
+            raise UserError(
+                f"{file}: cannot be opened ({reason}): mend that, and start the same command again"
+            ) from error
         raise CorruptImageError(f"{file}: not a readable image ({error})") from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB: of 16-bit grey the high byte (Pillow's own conversion clips it at 255); an alpha channel is dropped."""
+    """8-bit RGB: of 16-bit grey the high byte (Pillow's own conversion clips it at 255); an alpha channel is dropped.
+
+    ValueError for floating-point pixels, whose range is not known.
+    """
+    if image.mode == "F":
+        raise ValueError("floating-point pixels")
     if image.mode.startswith("I"):
         image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
     return image.convert("RGB")
@@ -109,7 +120,7 @@ def open_image_folder(root: Path) -> FolderSource:
     names = class_folders(root)
     files: list[str] = []
     counts: list[int] = []
-    ignored = 0
+    ignored = sum(not entry.name.startswith(".") for entry in root.iterdir() if entry.is_file())
     for name in names:
         found, others = list_images(root / name)
         for file in (name, *found):

@@ -63,7 +63,10 @@ class ResidentLoader:
         self.images: Tensor | None = None
         if images:
             batches = image_batches(data, np.arange(len(data)), READ_ROWS, workers)
-            self.images = torch.cat([batch.to(place) for batch in batches])
+            side = data.manifest.image_px
+            self.images = torch.empty(len(data), side, side, 3, dtype=torch.uint8, device=place)
+            for start, batch in zip(range(0, len(data), READ_ROWS), batches, strict=True):
+                self.images[start : start + READ_ROWS] = batch.to(place)
 
     def batch(self, step: int) -> Rows:
         """See :class:`Loader`."""

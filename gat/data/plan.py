@@ -16,7 +16,13 @@ import torch
 from diffusers import AutoencoderKL
 
 from gat.config import AutoencoderConfig, DataConfig
-from gat.data.autoencoder import check_channels, load_autoencoder, save_autoencoder, train_tiny_autoencoder
+from gat.data.autoencoder import (
+    check_channels,
+    load_autoencoder,
+    save_autoencoder,
+    train_tiny_autoencoder,
+    weights_digest,
+)
 from gat.data.codec import check_format
 from gat.data.crops import TrainingImages
 from gat.data.folder import FolderSource, frozen_folder
@@ -30,6 +36,7 @@ AUTOENCODER_SEED = 0
 PLAN = "plan.json"
 FILES = "files.feather"
 OWN_AUTOENCODER = "autoencoder"
+AUTOENCODER = "autoencoder_sha256"
 
 
 @dataclass(frozen=True)
@@ -68,8 +75,13 @@ def plan(data: DataConfig, autoencoder: AutoencoderConfig, cache: Path, device: 
     _check_resolution(data, factor_of(pretrained) if pretrained else 2 ** (len(autoencoder.channels) - 1))
     folder = prepared_folder(data, autoencoder, cache)
     with one_at_a_time(set_lock(folder), f"preparing {folder}"):
-        source = _planned_source(folder, data, autoencoder)
-        model = pretrained or _tiny(folder, source, data, autoencoder, device)
+        digest = weights_digest(pretrained) if pretrained else None
+        source = _planned_source(folder, data, autoencoder, digest)
+        try:
+            model = pretrained or _tiny(folder, source, data, autoencoder, device)
+        except UserError:  # no part is made yet: once mended, the source is listed anew
+            shutil.rmtree(folder)
+            raise
     return Plan(folder, source, data, autoencoder, model.to(device))
 
 
@@ -91,11 +103,11 @@ def _check_resolution(data: DataConfig, factor: int) -> None:
         )
 
 
-def _planned_source(folder: Path, data: DataConfig, autoencoder: AutoencoderConfig) -> ImageSource:
-    """The source as it was listed when the plan was made; now, if there is none."""
+def _planned_source(folder: Path, data: DataConfig, autoencoder: AutoencoderConfig, digest: str | None) -> ImageSource:
+    """The source as it was listed when the plan was made; now, if there is none. ``digest``: of a pretrained autoencoder."""
     if (folder / PLAN).exists():
         source = _known_source(folder, data)
-        _check_plan(folder, source)
+        _check_plan(folder, source, digest)
         return source
     if folder.exists():
         raise UserError(f"{folder} is in the way and is no prepared set: remove it")
@@ -107,7 +119,7 @@ def _planned_source(folder: Path, data: DataConfig, autoencoder: AutoencoderConf
     try:
         if isinstance(source, FolderSource):
             source.freeze(partial / FILES)
-        write_json(partial / PLAN, _facts(source) | {"settings": identity(data, autoencoder)})
+        write_json(partial / PLAN, _facts(source) | {AUTOENCODER: digest, "settings": identity(data, autoencoder)})
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -130,13 +142,18 @@ def read_plan(folder: Path) -> dict[str, Any]:
     file = folder / PLAN
     try:
         planned = json.loads(file.read_text())
-        return {key: planned[key] for key in ("source", "count", "class_names")}
+        return {key: planned[key] for key in ("source", "count", "class_names", AUTOENCODER)}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file}: not a plan ({error}): delete {folder} to prepare it again") from error
 
 
-def _check_plan(folder: Path, source: ImageSource) -> None:
+def _check_plan(folder: Path, source: ImageSource, digest: str | None) -> None:
     planned = read_plan(folder)
+    if planned.pop(AUTOENCODER) != digest:
+        raise UserError(
+            f"{folder / PLAN}: the autoencoder has other weights now than when this preparation began: put those back, or "
+            f"delete {folder} to prepare it again"
+        )
     if planned != _facts(source):
         raise UserError(
             f"{folder / PLAN}: planned from {planned['count']} images in {len(planned['class_names'])} classes of "

@@ -100,8 +100,8 @@ def finish(planned: Plan) -> None:
     """Write what concerns all parts, the manifest last; :class:`UserError` if a class has no image left."""
     folder, source = planned.folder, planned.source
     parts = [read_info(folder, number) for number in range(part_count(len(source)))]
-    opened = [Part(part_file(folder, part.number), part.rows, planned.moments_shape) for part in parts]
-    labels = np.concatenate([part.labels() for part in opened])
+    shape = planned.moments_shape
+    labels = np.concatenate([Part(part_file(folder, p.number), p.rows, shape).labels().copy() for p in parts])
     missing = set(range(len(source.class_names))) - set(labels.tolist())
     if missing:
         raise UserError(

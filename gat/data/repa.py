@@ -66,6 +66,11 @@ def open_repa(root: Path) -> RepaSource:
                 f"data.root={root}: {file} and {feature} stand at the same place of the sorted lists: no pair"
             )
     labels = read_labels(root / FEATURES / LABELS, features)
+    absent = sorted(set(range(labels.max() + 1)) - set(labels.tolist()))
+    if absent:
+        raise UserError(
+            f"data.root={root}: no image has label {absent[0]}, but some have {labels.max()}: labels must have no gaps"
+        )
     names = [str(label) for label in range(labels.max() + 1)]
     files, features = [f"{IMAGES}/{file}" for file in files], [f"{FEATURES}/{file}" for file in features]
     return RepaSource(root, names, labels, files, ignored, features)

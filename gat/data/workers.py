@@ -17,6 +17,7 @@ from gat.platform import cores
 SMALL = 10_000  # images; fewer are read without worker processes, unless they are asked for
 MOST = 16
 PREFETCH = 4
+SCHEDULERS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT)
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -26,8 +27,10 @@ def workers_for(images: int, workers: int | None) -> int:
         return workers
     if images < SMALL:
         return 0
-    own = int(os.environ.get("SLURM_CPUS_PER_TASK") or 0) or cores() // int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
-    return min(max(1, own), MOST)
+    of_task, ranks = int(os.environ.get("SLURM_CPUS_PER_TASK") or 0), int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
+    if of_task and "TORCHELASTIC_RUN_ID" not in os.environ:  # a task per rank; torchrun's ranks share one
+        ranks = 1
+    return min(max(1, (of_task or cores()) // ranks), MOST)
 
 
 def read_ahead(
@@ -44,7 +47,7 @@ def read_ahead(
         num_workers=workers,
         prefetch_factor=prefetch if workers else None,
         pin_memory=pin,
-        worker_init_fn=die_with_parent,
+        worker_init_fn=live_with_parent,
         generator=torch.Generator(),  # its seeds are not used: leave the global one alone
     )
     with told_plainly():
@@ -57,11 +60,14 @@ def read_ahead(
             raise
 
 
-def die_with_parent(_worker: int) -> None:
-    """Have the kernel kill this process when its parent has gone: a full queue would keep it waiting for ever.
+def live_with_parent(_worker: int) -> None:
+    """Leave the signals of schedulers to the parent, which saves and ends; and have the kernel kill this process after it.
 
-    To be exact: when the thread that started it has, so reading ahead belongs in threads that last.
+    SLURM signals every process of a job. Without the kernel a full queue would keep an orphan waiting for ever. (Parent is,
+    to be exact, the thread that started this process: reading ahead belongs in threads that last.)
     """
+    for number in SCHEDULERS:
+        signal.signal(number, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

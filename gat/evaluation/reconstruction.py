@@ -22,7 +22,7 @@ from gat.data.prepared import PreparedSet
 from gat.errors import UserError
 from gat.evaluation.extractors import distance_name
 from gat.evaluation.frechet import Statistics, feature_statistics, frechet_distance
-from gat.files import write_json
+from gat.files import one_at_a_time, write_json
 
 
 def reconstruction_metric(
@@ -40,9 +40,11 @@ def reconstruction_metric(
     digest = hashlib.sha256(reference.mu.tobytes() + reference.sigma.tobytes()).hexdigest()[:8]
     file = data.folder / f"reconstruction-{config.extractor}-{len(rows)}-{digest}.json"
     if not file.exists():
-        images = reconstructions(data, autoencoder, rows, config.batch_size)
-        distance = frechet_distance(feature_statistics(images, extractor), reference)
-        write_json(file, {"reference": config.reference, "images": len(rows), "distance": distance})
+        with one_at_a_time(file.with_name(f".{file.name}.lock"), "computing the autoencoder's own distance"):
+            if not file.exists():  # another process may have computed it meanwhile
+                images = reconstructions(data, autoencoder, rows, config.batch_size)
+                distance = frechet_distance(feature_statistics(images, extractor), reference)
+                write_json(file, {"reference": config.reference, "images": len(rows), "distance": distance})
     return {f"{distance_name(config.extractor, len(rows))}-reconstruction": _read(file)}
 
 

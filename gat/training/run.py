@@ -34,8 +34,12 @@ def run(config: Config) -> dict[str, Any] | None:
         processes.wait()  # all have looked before the main process goes on to write
         if record is not None:
             return record if processes.is_main else None
-        with told(
-            f"prepared data in {config.paths.prepared}", "start the same command again, or set another paths.prepared"
+        with (
+            told(
+                f"prepared data in {config.paths.prepared}",
+                "start the same command again, or set another paths.prepared",
+            ),
+            told_plainly(),
         ):
             trainer = Trainer(config, folder, device, processes)
         with ExitStack() as stack:
