@@ -218,7 +218,7 @@ class LoaderConfig:
     """How prepared data are read and made. Nothing here changes a result."""
 
     workers: int | None
-    """Processes that crop, decode and read; 0: none but the main one; null: none for small sets, else one per core."""
+    """Processes that crop, decode and read; 0: none; null: none for small sets or without a GPU, else one per core."""
     prefetch: int
     """Batches that each of them reads ahead."""
     memory_gb: float

@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """images/CLASS/train/ and .../test/, and a random autoencoder of factor 8."""
     folder = tmp_path_factory.mktemp("cifar10")
     assert IMAGES is not None
-    given = Path(IMAGES)
+    given = Path(IMAGES).absolute()
     if given.is_file():
         with tarfile.open(given) as archive:
             archive.extractall(folder / "given", filter="data")

@@ -65,8 +65,9 @@ def is_running(process: int) -> bool:
 
 @pytest.fixture
 def eight_cores(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """A process of a machine with eight cores that nothing has launched."""
+    """A process of a machine with a GPU and eight cores that nothing has launched."""
     monkeypatch.setattr(workers, "cores", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     for name in ("SLURM_CPUS_PER_TASK", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
     return monkeypatch
@@ -102,6 +103,11 @@ def test_workers_by_the_cores_of_the_process(
     for name, value in environment.items():
         eight_cores.setenv(name, value)
     assert workers_for(10_000, None) == expected
+
+
+def test_without_a_gpu_the_main_process_has_the_cores(eight_cores: pytest.MonkeyPatch) -> None:
+    eight_cores.setattr(torch.cuda, "is_available", lambda: False)
+    assert (workers_for(10_000, None), workers_for(10_000, 3)) == (0, 3)
 
 
 # what they read

@@ -19,7 +19,7 @@ from gat.data.workers import told_plainly
 from gat.errors import UserError
 from gat.evaluation.evaluator import Evaluator
 from gat.files import lock, told
-from gat.platform import choose_device
+from gat.platform import choose_device, keep_freed_memory
 from gat.teachers import cached_tokens
 from gat.training.check import check
 
@@ -34,6 +34,7 @@ def prepare_data(config: Config, *, statistics: bool, shard: bool = False) -> Pr
     """
     check(config)
     device = choose_device(config.training.device, int(os.environ.get("LOCAL_RANK", 0)))
+    keep_freed_memory()
     cache = Path(config.paths.prepared)
     with (
         told_plainly(),

@@ -22,10 +22,13 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def workers_for(images: int, workers: int | None) -> int:
-    """``loader.workers``; null stands for none below 10,000 images, else one per core of this process, up to 16."""
+    """``loader.workers``; null stands for one per core of this process, up to 16.
+
+    For none, however, below 10,000 images, and where there is no GPU: there the main process needs the cores itself.
+    """
     if workers is not None:
         return workers
-    if images < SMALL:
+    if images < SMALL or not torch.cuda.is_available():
         return 0
     of_task, ranks = int(os.environ.get("SLURM_CPUS_PER_TASK") or 0), int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
     if of_task and "TORCHELASTIC_RUN_ID" not in os.environ:  # a task per rank; torchrun's ranks share one
