@@ -143,6 +143,14 @@ def finished_parts(folder: Path) -> list[int]:
     return sorted(numbers[0])
 
 
+def assert_equal_sets(case: Case, other: Case) -> None:
+    """Bit by bit, with nothing beside them."""
+    assert finished_parts(case.folder) == finished_parts(other.folder)
+    assert files_of_parts(case.folder) == files_of_parts(other.folder)
+    assert case.prepare().manifest == other.prepare().manifest
+    assert names_in(case.folder) == names_in(other.folder)
+
+
 def assert_nothing_left(cache: Path) -> None:
     """Locks aside."""
     assert not cache.exists() or not [path for path in cache.iterdir() if path.suffix != ".lock"]

@@ -14,12 +14,12 @@ from gat.files import told
 from tests.preparing import (
     IMAGES,
     Case,
+    assert_equal_sets,
     assert_nothing_left,
     files_of_parts,
     finished_parts,
     in_the_middle,
     make_case,
-    names_in,
     parts_made,
     parts_of_four,
 )
@@ -37,12 +37,6 @@ def whole(case: Case) -> Case:
     other = case.elsewhere("whole")
     other.prepare()
     return other
-
-
-def assert_equal_sets(case: Case, whole: Case) -> None:
-    assert files_of_parts(case.folder) == files_of_parts(whole.folder)
-    assert case.prepare().manifest == whole.prepare().manifest
-    assert names_in(case.folder) == names_in(whole.folder)
 
 
 # interruptions

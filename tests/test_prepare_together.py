@@ -20,7 +20,7 @@ from gat.data.prepared import PreparedSet
 from gat.errors import UserError
 from tests.preparing import (
     Case,
-    files_of_parts,
+    assert_equal_sets,
     finished_parts,
     in_the_middle,
     make_case,
@@ -44,12 +44,6 @@ def alone(case: Case) -> Case:
     other = case.elsewhere("alone")
     other.prepare()
     return other
-
-
-def assert_equal_sets(case: Case, alone: Case) -> None:
-    assert finished_parts(case.folder) == [0, 1, 2]
-    assert files_of_parts(case.folder) == files_of_parts(alone.folder)
-    assert case.prepare().manifest == alone.prepare().manifest
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -84,6 +84,7 @@ class Maker:
                         refused.append(CorruptPart(part, tally.errors))
                     claims.release(part)
         finally:
+            batches.close()
             claims.close()
         return refused
 

@@ -4,7 +4,7 @@ import ctypes
 import os
 import signal
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,7 +38,7 @@ def workers_for(images: int, workers: int | None) -> int:
 
 def read_ahead(
     reader: Dataset[Any], keys: Iterable[Any], workers: int, prefetch: int = PREFETCH, *, pin: bool = False
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """``reader[key]`` for every key, by ``workers`` processes (0: by this one), each ``prefetch`` keys ahead.
 
     ``pin``: into pinned memory. :class:`UserError` if a worker raises one, or dies.
