@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def hand_back(stop: Interrupted) -> None:
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(ABC):
     """A job. submitit pickles it; what it does is in ``config_file``, frozen when it was submitted."""
 
     config_file: Path
@@ -82,9 +83,9 @@ class Job:
                 self.tell(error)
                 raise
 
+    @abstractmethod
     def carry_on(self) -> str:
         """The work, from where it was left."""
-        raise NotImplementedError
 
     def checkpoint(self) -> DelayedSubmission:
         """What submitit runs when the job starts again: the same, which goes on where it was."""
