@@ -11,7 +11,7 @@ import pandas as pd
 
 from experiments.exits import exits
 from experiments.study.arguments import FILTERS, find_submissions, parse
-from experiments.study.records import newest_runs, rows_of_run, split
+from experiments.study.records import newest_runs, protocols_of, rows_of_run, split
 from experiments.study.states import ENDED, run_states
 from experiments.study.submission import Submission
 from gat.files import replacing, told, write_json
@@ -29,12 +29,14 @@ def collect(mine: list[Submission], others: list[Submission], everything: list[S
     at = newest.claim["at"] if newest.claim else "evaluations"
     rows = [row for s, entry in runs for row in rows_of_run(s, entry, states[entry.run_folder], at)]
     missing = [(entry, states[entry.run_folder]) for _, entry in runs if states[entry.run_folder].kind not in ENDED]
+    protocols = protocols_of(runs)
     file = results / newest.study / f"{newest.sweep}.csv"
     with told(f"table {file}", "collect again"):
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as stream:
             pd.DataFrame(rows).to_csv(stream, index=False)
-        write_json(file.with_suffix(".json"), head(mine, [f"{entry.arm}, seed {entry.seed}" for entry, _ in missing]))
+        absent = [f"{entry.arm}, seed {entry.seed}" for entry, _ in missing]
+        write_json(file.with_suffix(".json"), head(mine, absent) | {"protocols": protocols})
     print(f"{file}: {len(rows)} rows of {len(runs)} runs, {len(missing)} of them missing")
     for entry, state in missing:
         print(f"  missing: {entry.arm}, seed {entry.seed}: {state.kind} {state.detail}".rstrip())

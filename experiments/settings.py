@@ -7,7 +7,7 @@ from typing import Any, cast
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from gat.config import Config
+from gat.config import Config, MeasureConfig
 from gat.errors import UserError
 
 CONF = Path(__file__).parent / "conf"
@@ -166,8 +166,48 @@ class BenchmarkConfig:
 
 
 @dataclass
+class SampleConfig:
+    """What ``experiments/sample.py`` draws; the protocol's truncation, decoder and conversion are ``evaluation``'s."""
+
+    kind: str
+    """``grid`` (one picture), ``png``, ``webdataset`` or ``npz`` (ADM's), ``interpolation`` (moving in w)."""
+    count: int
+    """Samples of ``png``, ``webdataset`` and ``npz``; of ``grid`` per class."""
+    classes: list[int] | None
+    """Classes to draw, in turn; null: as ``evaluation.labels`` says (of a grid: the first 10)."""
+    seed: int
+    """Of the samples: with ``count`` it determines them."""
+    seeds: list[int]
+    """interpolation: the z of its stations, one after the other; classes in turn with them."""
+    frames: int
+    """interpolation: from one station to the next."""
+    fps: int
+    """interpolation: frames per second of GIF and MP4."""
+
+
+@dataclass
+class ExportConfig:
+    """What ``experiments/export.py`` writes besides the pipeline."""
+
+    license: str | None
+    """Licence of the weights for the model card (an identifier of the hub's); null: none is stated."""
+    push_to: str | None
+    """OWNER/NAME on the hub to upload to; null: nowhere."""
+
+
+@dataclass
 class ExperimentConfig(Config):
     """A run, and what surrounds it."""
+
+    checkpoint: str | None
+    """Of evaluate.py, sample.py and export.py: a run's folder or file, the release's .pt, a pipeline folder, a hub name."""
+    run: str | None
+    """The same of a run's folder."""
+    out: str | None
+    """Where evaluate.py, sample.py and export.py write; null: beside the run or in the present folder."""
+    measure: MeasureConfig
+    sample: SampleConfig
+    export: ExportConfig
 
     study: StudyConfig
     sweep: SweepConfig

@@ -197,8 +197,14 @@ class EvaluationConfig:
     """File with the extractor's weights; null: wherever torch-fidelity finds them."""
     reference: str | None
     """``.npz`` with mu and sigma (ADM's form); null: statistics of the training images, computed once."""
+    decoder: str | None
+    """Hub name or folder of an autoencoder to decode with; null: the one whose latents were trained on."""
     truncation: float
     """psi of the pull towards the class mean of w; 0 is off."""
+    to_uint8: str
+    """``rounded`` (127.5 x + 128, truncated) or ``truncated`` (127.5 x + 127.5, truncated: the release's sampler)."""
+    covariance: str
+    """Of the samples' features: divided by ``N-1`` or ``N`` (the release in training)."""
     labels: str
     """``uniform`` (drawn) or ``balanced``."""
     classifier: bool
@@ -211,6 +217,20 @@ class EvaluationConfig:
     grid_classes: int
     """Classes (rows) in the grid, the first ones."""
     seed: int
+
+
+@dataclass
+class MeasureConfig:
+    """What ``experiments/evaluate.py`` measures, beyond the protocol (``evaluation``)."""
+
+    metrics: list[str]
+    """Of ``frechet``, ``kid``, ``precision_recall`` and ``inception_score``, in ``evaluation.extractor``'s features."""
+    also_extractors: list[str]
+    """Further features for Fréchet distances, e.g. ``clip-vit-b-32`` (CLIP-FID) and ``dinov2-vit-l-14`` (FD-DINOv2)."""
+    also_samples: list[int]
+    """Also the numbers of the first so many of the samples: shows the bias of small counts."""
+    reference_images: int
+    """At most so many real images for KID, precision and recall."""
 
 
 @dataclass

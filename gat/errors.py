@@ -8,6 +8,12 @@ class UserError(ValueError):
     """
 
 
+def first_line(error: Exception) -> str:
+    """What an error says, in one line."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
 def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Raise :class:`UserError` unless ``value`` is one of ``choices``."""
     if value not in choices:

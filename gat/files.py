@@ -1,6 +1,7 @@
 """Files that appear under their name only when they are whole, also after a power cut."""
 
 import fcntl
+import hashlib
 import json
 import os
 import sys
@@ -83,3 +84,9 @@ def write_json(file: Path, value: Any) -> None:
     """Write ``value`` as indented JSON, whole or not at all."""
     with replacing(file) as stream:
         stream.write((json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def sha256(file: Path) -> str:
+    """Checksum of a file."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from gat.config import LoaderConfig, TeacherConfig
 from gat.data.loader import GB, image_batches
 from gat.data.prepared import PreparedSet
-from gat.errors import UserError, require_choice
+from gat.errors import UserError, first_line, require_choice
 from gat.files import one_at_a_time, replacing_path
 from gat.objective.adversarial import TeacherTokens
 from gat.objective.alignment import TRANSLATIONS
@@ -67,7 +67,7 @@ def timm_model(name: str, weights: str | None, input_px: int) -> nn.Module:
             state = checkpoint_filter_fn(state, model)  # resizes the position embedding to the input
         model.load_state_dict(state)
     except Exception as error:  # torch, safetensors, pickle and timm each raise their own kinds
-        raise UserError(f"teacher.weights={weights}: not the weights of {name} ({_first_line(error)})") from error
+        raise UserError(f"teacher.weights={weights}: not the weights of {name} ({first_line(error)})") from error
     return model.requires_grad_(False).eval()
 
 
@@ -78,14 +78,9 @@ def _from_hub(name: str, sized: dict[str, int]) -> nn.Module:
         source = timm.get_pretrained_cfg(name)
         origin = getattr(source, "hf_hub_id", None) or getattr(source, "url", None) or "its publisher"
         raise UserError(
-            f"weights of teacher {name!r} cannot be had ({_first_line(error)}): without network, fetch model.safetensors "
+            f"weights of teacher {name!r} cannot be had ({first_line(error)}): without network, fetch model.safetensors "
             f"of {origin} elsewhere and set teacher.weights=FILE, or use teacher=efficientnet_lite0"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
 
 
 class Teacher(nn.Module):
@@ -144,7 +139,7 @@ def load_teacher(config: TeacherConfig, device: torch.device) -> Teacher:
     except (IndexError, AttributeError, TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise UserError(
             f"teacher {config.name!r} gives no features at teacher.layer={config.layer}, "
-            f"teacher.input_px={config.input_px} ({_first_line(error)}): choose others"
+            f"teacher.input_px={config.input_px} ({first_line(error)}): choose others"
         ) from error
 
 

@@ -58,7 +58,7 @@ def write_prepared(
         autoencoder_sha256=autoencoder_sha256,
         scale=0.5,
         moments_error=0.0,
-        settings={},
+        settings={"data": {"image_format": "webp", "image_quality": None}},
         versions={},
         labels_sha256=hashlib.sha256(labels.tobytes()).hexdigest(),
         parts=parts,

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,13 @@ from experiments.study.records import newest_runs, split
 from gat.models.sizes import discriminator_dims, generator_dims
 from tests.conftest import compose_config
 from tests.submissions import submission_of, write_run
+from tests.test_protocol import ONE
 
 README = SWEEPS.parent / "results" / "README.md"
 
 
 def record_of(status: str = "finished", **changes: Any) -> dict[str, Any]:
     """A record as :func:`gat.training.run.write_record` makes it."""
-    from dataclasses import asdict
-
     shared = {"patch": 4, "num_classes": 3, "latent_side": 8}
     return {
         "identity": "abc",
@@ -39,13 +39,16 @@ def record_of(status: str = "finished", **changes: Any) -> dict[str, Any]:
         "seconds_since_start": 1.5,
         "ended_at": "2026-01-01T00:00:00+00:00",
         "git": {"commit": "beef", "dirty": True},
+        "final_metrics": LINES[-1],
+        "protocols": {ONE.id: ONE.as_record()},
     } | changes
 
 
-LINES = [
+PROTOCOL = {"protocol": {"FD-x-8": ONE.id, "FD-x-8-reconstruction": ONE.id}}
+LINES: list[dict[str, Any]] = [
     {"step": 1, "images": 4, "g_loss": 1.0},
-    {"step": 2, "images": 8, "g_loss": 0.9, "FD-x-8": 20.0, "FD-x-8-reconstruction": 5.0},
-    {"step": 4, "images": 16, "g_loss": 0.8, "FD-x-8": 10.0, "FD-x-8-reconstruction": 5.0},
+    {"step": 2, "images": 8, "g_loss": 0.9, "FD-x-8": 20.0, "FD-x-8-reconstruction": 5.0} | PROTOCOL,
+    {"step": 4, "images": 16, "g_loss": 0.8, "FD-x-8": 10.0, "FD-x-8-reconstruction": 5.0} | PROTOCOL,
 ]
 
 
@@ -66,7 +69,7 @@ def test_a_row_per_evaluation_and_every_run_has_one(
 ) -> None:
     submission_of(runs, *[""] * 3, launcher="local")
     write_run(runs / "run-0", LINES, record_of())
-    write_run(runs / "run-1", LINES[:1], record_of("diverged"))
+    write_run(runs / "run-1", LINES[:1], record_of("diverged", final_metrics=LINES[0], protocols={}))
     table = collect(monkeypatch)
     assert list(table["arm"]) == ["arm0", "arm0", "arm1", "arm2"]
     assert list(table["status"]) == ["finished", "finished", "diverged", "failed"]
@@ -82,7 +85,27 @@ def test_a_row_per_evaluation_and_every_run_has_one(
     told = capsys.readouterr().out
     assert "4 rows of 3 runs, 1 of them missing" in told
     assert "missing: arm2, seed 0: failed died without a word" in told
-    assert json.loads(Path("results/mini/test.json").read_text())["missing"] == ["arm2, seed 0"]
+    head = json.loads(Path("results/mini/test.json").read_text())
+    assert head["missing"] == ["arm2, seed 0"]
+    assert head["protocols"] == {ONE.id: ONE.as_record()}
+    assert list(table["protocol"][:2]) == [ONE.id, ONE.id]
+
+
+def test_numbers_of_different_protocols_make_no_table(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    submission_of(runs, "", "", launcher="local")
+    other = replace(ONE, truncation=0.3)
+    line = LINES[-1] | {"protocol": {"FD-x-8": other.id}}
+    write_run(runs / "run-0", LINES, record_of())
+    write_run(runs / "run-1", [line], record_of(final_metrics=line, protocols={other.id: other.as_record()}))
+    with pytest.raises(SystemExit) as stopped:
+        collect(monkeypatch)
+    assert stopped.value.code == 2
+    assert "the table of test: numbers of different protocols are not comparable (truncation 0.0 and 0.3)" in (
+        capsys.readouterr().err
+    )
+    assert not Path("results/mini/test.csv").exists()
 
 
 def test_steps_where_the_claim_asks_for_them(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ def test_every_choice_composes(choice: str) -> None:
 def test_paper_run() -> None:
     config = compose_config(
         "model=gat", "model.size=XL", "data=imagenet256", "data.root=/imagenet", "autoencoder=sd_vae_mse",
-        "teacher=dinov2", "objective=gat", "optim=gat", "training=imagenet", "evaluation=fid50k",
+        "teacher=dinov2", "objective=gat", "optim=gat", "training=imagenet", "evaluation=corrected",
     )  # fmt: skip
     assert (config.training.batch_size, config.training.total_steps, config.training.precision) == (512, 50_000, "bf16")
     assert (config.optim.beta1, config.optim.beta2, config.optim.eps, config.optim.ema_decay) == (0, 0.99, 1e-8, 0.999)

@@ -10,7 +10,7 @@ from torch_fidelity import calculate_metrics
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
 from gat.errors import UserError
-from gat.evaluation.extractors import EFFICIENTNET_NAME, EfficientNetLite0, distance_name, make_extractor
+from gat.evaluation.extractors import EFFICIENTNET_NAME, EfficientNetLite0, extractor_tag, make_extractor
 from gat.evaluation.frechet import feature_statistics, frechet_distance
 from gat.teachers import load_teacher
 from tests.data_helpers import CPU, random_images, teacher_config, without_network
@@ -65,18 +65,31 @@ def test_torch_fidelity_computes_our_distance() -> None:
     assert ours == pytest.approx(theirs, rel=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("extractor", "samples", "expected"),
-    [
-        ("inception-v3-compat", 50_000, "FID-50K"),
-        ("inception-v3-compat", 2_500, "FID-2500"),
-        ("efficientnet-lite0", 1_000, "FD-EfficientNetLite0-1K"),
-        ("efficientnet-lite0", 64, "FD-EfficientNetLite0-64"),
-        ("vgg16", 5_000, "FD-vgg16-5K"),
-    ],
-)
-def test_names_of_distances(extractor: str, samples: int, expected: str) -> None:
-    assert distance_name(extractor, samples) == expected
+def test_class_logits_are_those_of_timms_model() -> None:
+    """Resized and normalised by hand; the image of a daisy would be recognised, random ones only compared."""
+    images = torch.from_numpy(random_images(2, 64)).permute(0, 3, 1, 2)
+    extractor = make_extractor(EFFICIENTNET_NAME, None, CPU, ("fid", "isc"))
+    pooled, logits = extractor(images)
+    assert isinstance(extractor, EfficientNetLite0)
+    x = (images.float() / 255 - extractor.mean) / extractor.std
+    torch.testing.assert_close(logits, extractor.model(x))
+    assert (pooled.shape, logits.shape) == ((2, 1280), (2, 1000))
+
+
+def test_features_without_class_logits() -> None:
+    with pytest.raises(UserError, match="'clip-vit-b-32' gives no class logits, which the Inception Score needs"):
+        make_extractor("clip-vit-b-32", None, CPU, ("fid", "isc"))
+
+
+def test_tag_follows_the_weights() -> None:
+    extractor = make_extractor(EFFICIENTNET_NAME, None, CPU)
+    tag = extractor_tag(extractor)
+    assert tag == extractor_tag(make_extractor(EFFICIENTNET_NAME, None, CPU))
+    with torch.no_grad():
+        next(extractor.parameters()).view(-1)[0] += 1
+    assert extractor_tag(extractor) != tag
+    assert tag.startswith("efficientnet-lite0@")
+    assert len(tag.partition("@")[2]) == 12
 
 
 def test_unknown_extractor() -> None:

@@ -1,24 +1,16 @@
 """The Fréchet distance: streamed statistics against numpy, distances against closed forms, and files."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import scipy.linalg
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
 from gat.errors import UserError
-from gat.evaluation.frechet import (
-    Statistics,
-    feature_statistics,
-    frechet_distance,
-    load_statistics,
-    save_statistics,
-)
+from gat.evaluation.frechet import Statistics, feature_statistics, frechet_distance
 
 
 class Colours(FeatureExtractorBase):
@@ -125,66 +117,10 @@ def test_statistics_of_another_width() -> None:
         frechet_distance(random_statistics(3, 0), random_statistics(2, 0))
 
 
-# files
-
-
-def test_round_trip(tmp_path: Path) -> None:
-    written = random_statistics(5, 0)
-    save_statistics(tmp_path / "reference.npz", written)
-    read = load_statistics(tmp_path / "reference.npz")
-    assert np.array_equal(read.mu, written.mu)
-    assert np.array_equal(read.sigma, written.sigma)
-    assert [f.name for f in tmp_path.iterdir()] == ["reference.npz"]
-
-
-def test_reference_in_adm_form(tmp_path: Path) -> None:
-    """ADM's files hold more arrays beside mu and sigma, some in float32."""
-    mu, sigma = np.array([1.5, 2.5], np.float32), np.eye(2, dtype=np.float32)
-    np.savez(tmp_path / "adm.npz", mu=mu, sigma=sigma, mu_s=mu[:1], sigma_s=sigma, arr_0=np.zeros((2, 4, 4, 3)))
-    read = load_statistics(tmp_path / "adm.npz")
-    assert read.mu.dtype == read.sigma.dtype == np.float64
-    assert read.mu.tolist() == [1.5, 2.5]
-    assert read.sigma.tolist() == [[1, 0], [0, 1]]
-
-
-@pytest.mark.parametrize("key", ["mu", "sigma"])
-def test_file_without_mu_or_sigma(tmp_path: Path, key: str) -> None:
-    arrays: dict[str, Any] = {key: np.ones((1, 1))}
-    np.savez(tmp_path / "x.npz", **arrays)
-    with pytest.raises(UserError, match=r"x\.npz: no reference statistics .*: it must be an \.npz with mu and sigma"):
-        load_statistics(tmp_path / "x.npz")
-
-
-@pytest.mark.parametrize(
-    ("mu", "sigma"),
-    [
-        (np.ones(3), np.ones((2, 2))),
-        (np.ones(3), np.ones(3)),
-        (np.ones((1, 3)), np.eye(3)),
-        (np.ones(3), np.ones((3, 2))),
-    ],
-)
-def test_arrays_of_other_shapes(tmp_path: Path, mu: NDArray, sigma: NDArray) -> None:
-    np.savez(tmp_path / "x.npz", mu=mu, sigma=sigma)
-    with pytest.raises(UserError, match=r"x\.npz: mu .* and sigma .* do not fit: expected \(d,\) and \(d, d\)"):
-        load_statistics(tmp_path / "x.npz")
-
-
-@pytest.mark.parametrize("compress", [False, True])
-def test_truncated_or_damaged_file(tmp_path: Path, compress: bool) -> None:
-    file = tmp_path / "x.npz"
-    (np.savez_compressed if compress else np.savez)(file, mu=np.arange(40.0), sigma=np.eye(40))
-    whole = file.read_bytes()
-    middle = len(whole) // 2
-    for content in (whole[:middle], whole[:10], b"", whole[:middle] + b"\xff" * 20 + whole[middle + 20 :]):
-        file.write_bytes(content)
-        with pytest.raises(UserError, match=r"x\.npz: no reference statistics"):
-            load_statistics(file)
-
-
-def test_no_npz(tmp_path: Path) -> None:
-    np.save(tmp_path / "array.npy", np.ones(3))
-    (tmp_path / "text.npz").write_text("mu, sigma")
-    for name in ("array.npy", "text.npz", "nowhere.npz"):
-        with pytest.raises(UserError, match=rf"{name}: no reference statistics"):
-            load_statistics(tmp_path / name)
+def test_biased_covariance() -> None:
+    """The release in training divides by N."""
+    pixels = images(9)
+    unbiased = feature_statistics([pixels], Colours())
+    biased = feature_statistics(pixels.split(4), Colours(), covariance="N")
+    np.testing.assert_allclose(biased.sigma, unbiased.sigma * 8 / 9, rtol=1e-12)
+    assert np.array_equal(biased.mu, unbiased.mu)

@@ -93,3 +93,13 @@ def test_every_size_gives_a_square(size: tuple[int, int]) -> None:
     crop: NDArray[np.uint8] = center_crop(Image.new("RGB", size, (9, 8, 7)), 32)
     assert crop.shape == (32, 32, 3)
     assert (crop == (9, 8, 7)).all()
+
+
+def test_the_samplers_conversion_is_darker() -> None:
+    """127.5 x + 127.5 against 127.5 x + 128, both truncated: half a grey level on average over all values."""
+    values = torch.linspace(-1, 1, 100_001).view(1, 1, 1, -1)
+    rounded, truncated = (to_uint8(values, conversion).double() for conversion in ("rounded", "truncated"))
+    assert (rounded - truncated).mean().item() == pytest.approx(0.5, abs=0.01)
+    by_hand = torch.tensor([-1.5, -1.0, 0.0, 0.999, 1.0, 1.5]).view(1, 1, 1, -1)
+    assert to_uint8(by_hand, "truncated").flatten().tolist() == [0, 0, 127, 254, 255, 255]
+    assert to_uint8(by_hand).flatten().tolist() == [0, 0, 128, 255, 255, 255]

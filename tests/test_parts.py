@@ -9,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from gat.data.codec import encode_image
-from gat.data.parts import Part, PartInfo, file_sha256, info_file, part_file, read_info, writing_part
+from gat.data.parts import Part, PartInfo, info_file, part_file, read_info, writing_part
 from gat.errors import UserError
+from gat.files import sha256
 from tests.data_helpers import random_images
 
 SHAPE = (4, 2, 2)
@@ -64,7 +65,7 @@ def test_counts_and_checksum_are_those_of_the_file(tmp_path: Path) -> None:
     info, file = write(tmp_path, (ROWS,)), part_file(tmp_path, 3)
     assert info.rows == ROWS
     assert info.bytes == file.stat().st_size
-    assert info.sha256 == hashlib.sha256(file.read_bytes()).hexdigest() == file_sha256(file)
+    assert info.sha256 == hashlib.sha256(file.read_bytes()).hexdigest() == sha256(file)
 
 
 def test_pieces_do_not_show(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from gat.data.prepared import PreparedSet
 from gat.errors import UserError
 from gat.evaluation.extractors import make_extractor
 from gat.evaluation.frechet import Statistics, feature_statistics, frechet_distance
-from gat.evaluation.reconstruction import reconstruction_metric, reconstructions, spread_rows
+from gat.evaluation.protocol import Protocol
+from gat.evaluation.reconstruction import reconstruction_number, reconstructions, spread_rows
 from tests.conftest import compose_config
 from tests.data_helpers import CPU, random_autoencoder
 from tests.prepared import fake_prepared, random_arrays, write_prepared
@@ -46,9 +47,29 @@ def config(**changes: Any) -> EvaluationConfig:
 
 
 def metric(
-    data: PreparedSet, reference: Statistics, autoencoder: IdentityAutoencoder, **changes: Any
+    data: PreparedSet,
+    reference: Statistics,
+    autoencoder: IdentityAutoencoder,
+    samples: int,
+    compared: str = "real",
+    **changes: Any,
 ) -> dict[str, float]:
-    return reconstruction_metric(data, cast(AutoencoderKL, autoencoder), EXTRACTOR, reference, config(**changes))
+    settings = config(samples=samples, **changes)
+    protocol = Protocol(
+        samples=min(samples, len(data)),
+        decoder="own",
+        truncation=0.0,
+        to_uint8=settings.to_uint8,
+        covariance=settings.covariance,
+        labels="uniform",
+        extractor="efficientnet-lite0@x",
+        reference=compared,
+        image_px=16,
+    )
+    given = (data, cast(AutoencoderKL, autoencoder), EXTRACTOR, reference, settings)
+    number = reconstruction_number(*given, protocol)
+    assert number.protocol == protocol
+    return {number.name: number.value}
 
 
 def real_images(data: PreparedSet, rows: Any) -> Tensor:
@@ -95,7 +116,7 @@ def test_distance_of_some_images_equals_that_of_their_statistics(data: PreparedS
 def test_images_are_decoded_posterior_means_without_the_training_scale() -> None:
     data, model = fake_prepared(classes=2, latent_side=8), random_autoencoder()
     assert data.manifest.scale != 1
-    images = torch.cat(list(reconstructions(data, model, np.array([1, 5, 6]), batch_size=2)))
+    images = torch.cat(list(reconstructions(data, model, np.array([1, 5, 6]), replace(config(), batch_size=2))))
     means = torch.from_numpy(data.moments([1, 5, 6])[:, :4]).float()
     assert images.float().std() > 0
     assert torch.equal(images, to_uint8(model.decode(means).sample))
@@ -109,17 +130,17 @@ def test_computed_once_per_number_and_reference(data: PreparedSet, reference: St
     assert later.decoded == 0
     metric(data, reference, later, samples=12)
     assert later.decoded == 12
-    moved = metric(data, Statistics(reference.mu + 1, reference.sigma), later, samples=8)
+    moved = metric(data, Statistics(reference.mu + 1, reference.sigma), later, samples=8, compared="other")
     assert later.decoded == 20
     assert moved[NAME.format(8)] > computed[NAME.format(8)] + 100
-    assert len(list(data.folder.glob("reconstruction-efficientnet-lite0-*.json"))) == 3
+    assert len(list(data.folder.glob("reconstruction-*.json"))) == 3
 
 
 def test_kept_file_is_what_is_reported(data: PreparedSet, reference: Statistics) -> None:
     metric(data, reference, IdentityAutoencoder(), samples=8)
     (file,) = data.folder.glob("reconstruction-*.json")
     kept = json.loads(file.read_text())
-    assert (kept["images"], kept["reference"]) == (8, None)
+    assert (kept["protocol"]["samples"], kept["protocol"]["reference"]) == (8, "real")
     file.write_text(json.dumps(kept | {"distance": 12.5}))
     assert metric(data, reference, IdentityAutoencoder(), samples=8) == {NAME.format(8): 12.5}
     for damaged in ("", "{}", '{"distance": null}'):

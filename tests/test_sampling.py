@@ -33,7 +33,8 @@ def sampled(
     generator: Generator, autoencoder: AutoencoderKL, truncation: float = 0.0, batch_size: int = COUNT
 ) -> list[Tensor]:
     z, labels = draw_inputs(COUNT, CLASSES, 0, "balanced")
-    return list(sample_images(generator, autoencoder, SCALE, z, labels, truncation=truncation, batch_size=batch_size))
+    how = {"truncation": truncation, "conversion": "rounded", "batch_size": batch_size}
+    return list(sample_images(generator, autoencoder, SCALE, z, labels, **how))
 
 
 # inputs

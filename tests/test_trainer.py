@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 
 from gat.config import Config
 from gat.errors import UserError
+from gat.evaluation.numbers import needs_protocol
+from gat.evaluation.protocol import from_record
 from gat.training import run as run_module
 from gat.training import trainer
 from gat.training.step import training_step
@@ -133,7 +135,7 @@ def test_unwritable_place_for_prepared_data(small: Compose, tmp_path: Path) -> N
 )
 def test_every_switch_runs(small: Compose, overrides: tuple[str, ...]) -> None:
     metrics = run(small("training.total_steps=1", *overrides))["final_metrics"]
-    assert all(np.isfinite(value) for value in metrics.values())
+    assert all(np.isfinite(value) for name, value in metrics.items() if name != "protocol")
     assert ("alignment" in metrics) == ("teacher=none" not in overrides)
 
 
@@ -159,7 +161,17 @@ def test_terms_of_the_successors_run_in_parts(small: Compose) -> None:
 def test_reconstructions_are_reported(small: Compose, prepared: Path) -> None:
     metrics = run(small("evaluation.reconstruction=true", "training.total_steps=1"))["final_metrics"]
     assert metrics["FD-EfficientNetLite0-8-reconstruction"] > 0
-    assert len(list(prepared.glob("*/reconstruction-efficientnet-lite0-8-*.json"))) == 1
+    assert len(list(prepared.glob("*/reconstruction-*.json"))) == 1
+
+
+def test_numbers_are_kept_with_their_protocols(small: Compose) -> None:
+    record = run(small("evaluation.reconstruction=true", "evaluation.truncation=0.5", "training.total_steps=1"))
+    used = record["final_metrics"]["protocol"]
+    assert used.keys() == {name for name in record["final_metrics"] if needs_protocol(name)}
+    protocols = {name: from_record(record["protocols"][used[name]]) for name in used}
+    assert protocols["FD-EfficientNetLite0-8"].truncation == 0.5
+    assert protocols["FD-EfficientNetLite0-8"].samples == 8
+    assert protocols["FD-EfficientNetLite0-8"].image_px == 32
 
 
 @pytest.mark.parametrize(

@@ -53,8 +53,8 @@ def compute_statistics(prepared: PreparedSet, config: Config, device: torch.devi
     workers = config.loader.workers
     if config.evaluation.samples:
         wanted = replace(config.evaluation, reconstruction=True, classifier=False)
-        for name, value in Evaluator(prepared, wanted, device, workers=workers).floor.items():
-            print(f"{name} {value:.4g}")
+        for number in Evaluator(prepared, wanted, device, workers=workers).floor:
+            print(f"{number.name} {number}")
     if config.teacher.name and config.teacher.cache:
         cached_tokens(prepared, config.teacher, config.loader, device)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from experiments.study.states import ENDED, RunState, distance_of
 from experiments.study.submission import Entry, Submission
+from gat.evaluation.protocol import from_record, require_same
 from gat.models.discriminator import DiscriminatorDims
 from gat.models.flops import iteration_flops
 from gat.models.generator import GeneratorDims
@@ -32,6 +33,9 @@ SETTINGS = {
     "extractor": "evaluation.extractor",
     "truncation": "evaluation.truncation",
     "labels": "evaluation.labels",
+    "decoder": "evaluation.decoder",
+    "to_uint8": "evaluation.to_uint8",
+    "covariance": "evaluation.covariance",
 }
 
 
@@ -65,13 +69,27 @@ def _measured(line: Mapping[str, Any], record: dict[str, Any]) -> dict[str, Any]
     """Metrics of one line; the Fréchet distance stands under ``distance``, its full name under ``distance_name``."""
     name = distance_of(dict(line))
     floor = [key for key in line if key.endswith("-reconstruction")]
-    metrics = {key: value for key, value in line.items() if key not in (name, *floor)}
+    metrics = {key: value for key, value in line.items() if key not in (name, "protocol", *floor)}
     return metrics | {
         "distance": line[name] if name else None,
         "distance_name": name,
+        "protocol": line["protocol"][name] if name else None,
         "reconstruction_distance": line[floor[0]] if floor else None,
         "training_gflops": _iteration_gflops(record) * line["step"],
     }
+
+
+def protocols_of(runs: Sequence[tuple[Submission, Entry]]) -> dict[str, dict[str, Any]]:
+    """The protocols of the distances of ended runs, by id; :class:`gat.errors.UserError` if they are not all one."""
+    found: dict[str, dict[str, Any]] = {}
+    for _, entry in runs:
+        record = read_record(Path(entry.run_folder), entry.identity)
+        name = distance_of(record["final_metrics"]) if record else None
+        if record and name:
+            used = record["final_metrics"]["protocol"][name]
+            found[used] = record["protocols"][used]
+    require_same((from_record(record) for record in found.values()), f"the table of {runs[0][0].sweep}")
+    return found
 
 
 def _iteration_gflops(record: dict[str, Any]) -> float:

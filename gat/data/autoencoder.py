@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from gat.config import AutoencoderConfig
 from gat.data.images import to_signed
-from gat.errors import UserError
+from gat.errors import UserError, first_line
 from gat.rng import make_generator, seeded_init
 
 LOGVAR_RANGE = (-30.0, 20.0)
@@ -39,9 +39,8 @@ def load_autoencoder(path: str) -> AutoencoderKL:
     try:
         model, loaded = AutoencoderKL.from_pretrained(path, low_cpu_mem_usage=False, output_loading_info=True)
     except Exception as error:  # the hub's client, the network and the file formats each raise their own kinds
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"autoencoder {path!r} cannot be loaded ({reason}): without network, put its config.json and "
+            f"autoencoder {path!r} cannot be loaded ({first_line(error)}): without network, put its config.json and "
             "diffusion_pytorch_model.safetensors into a folder and set autoencoder.path=FOLDER"
         ) from error
     if loaded["missing_keys"]:  # diffusers leaves them at random values
@@ -52,7 +51,7 @@ def load_autoencoder(path: str) -> AutoencoderKL:
     return model.requires_grad_(False).eval()
 
 
-def weights_digest(model: AutoencoderKL) -> str:
+def weights_digest(model: nn.Module) -> str:
     """SHA-256 of the names and values of all weights."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):

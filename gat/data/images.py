@@ -24,6 +24,12 @@ def to_signed(images: NDArray[np.uint8] | Tensor) -> Tensor:
     return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def to_uint8(images: Tensor) -> Tensor:
-    """Images (B, 3, H, W) in [-1, 1] -> uint8 (B, 3, H, W) as in the release's training: 127.5 x + 128, truncated."""
+def to_uint8(images: Tensor, conversion: str = "rounded") -> Tensor:
+    """Images (B, 3, H, W) in [-1, 1] -> uint8 (B, 3, H, W).
+
+    ``rounded``: 127.5 x + 128, truncated (the release in training). ``truncated``: 255 (x + 1) / 2, truncated (its sampler),
+    half a grey level darker on average.
+    """
+    if conversion == "truncated":
+        return ((images.float() + 1) / 2 * 255).clamp(0, 255).to(torch.uint8)
     return (images.float() * 127.5 + 128).clamp(0, 255).to(torch.uint8)

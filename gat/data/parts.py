@@ -179,9 +179,3 @@ def read_table(file: Path, rows: int, size: int) -> Any:
     if table.num_rows != rows or kind != pa.list_(pa.float16(), size):
         raise ValueError(f"{table.num_rows} rows of {kind}, not {rows} of {size} float16")
     return table
-
-
-def file_sha256(file: Path) -> str:
-    """Checksum of a file."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -26,9 +26,9 @@ from torch import Tensor
 
 from gat.data.autoencoder import load_autoencoder, weights_digest
 from gat.data.identity import FORMAT_VERSION
-from gat.data.parts import REMEDY, Part, PartInfo, file_sha256, part_file
+from gat.data.parts import REMEDY, Part, PartInfo, part_file
 from gat.errors import UserError
-from gat.files import write_json
+from gat.files import sha256, write_json
 
 MANIFEST = "manifest.json"
 LABELS = "labels.npy"
@@ -151,7 +151,7 @@ class PreparedSet:
     def verify(self) -> None:
         """Compare the checksums of all parts; :class:`UserError` names the first that differs, and how many do."""
         parts = self.manifest.parts
-        bad = [part for part in parts if file_sha256(part_file(self.folder, part.number)) != part.sha256]
+        bad = [part for part in parts if sha256(part_file(self.folder, part.number)) != part.sha256]
         if bad:
             raise UserError(
                 f"{part_file(self.folder, bad[0].number)}: its checksum is not the manifest's ({len(bad)} of {len(parts)} "

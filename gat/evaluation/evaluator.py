@@ -1,4 +1,4 @@
-"""One evaluation of a generator: samples -> Fréchet distance to the reference, class accuracy; and the sample grid."""
+"""An evaluation in training: samples -> Fréchet distance to the reference, class accuracy; and the sample grid."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +10,16 @@ from torchvision.utils import save_image
 from gat.config import EvaluationConfig
 from gat.data.prepared import PreparedSet
 from gat.errors import UserError
+from gat.evaluation.assess import protocol_of
 from gat.evaluation.classifier import ClassRecognizer, chosen_rows
-from gat.evaluation.extractors import distance_name, make_extractor
+from gat.evaluation.extractors import make_extractor
 from gat.evaluation.frechet import feature_statistics, frechet_distance
-from gat.evaluation.reconstruction import reconstruction_metric
-from gat.evaluation.reference import reference_statistics
+from gat.evaluation.numbers import Number, number_name
+from gat.evaluation.protocol import Protocol, check_rules
+from gat.evaluation.reconstruction import reconstruction_number
+from gat.evaluation.reference import open_reference
 from gat.evaluation.sampling import draw_inputs, sample_images
+from gat.evaluation.subject import decoder_of
 from gat.models import Generator
 from gat.processes import ALONE, Processes
 
@@ -23,7 +27,7 @@ GRID_SEED_OFFSET = 1
 
 
 class Evaluator:
-    """Holds what every evaluation of a run needs: autoencoder, extractor, reference statistics, classifier."""
+    """Holds what every evaluation of a run needs: decoder, extractor, reference statistics, classifier."""
 
     def __init__(
         self,
@@ -33,21 +37,21 @@ class Evaluator:
         processes: Processes = ALONE,
         workers: int | None = 0,
     ) -> None:
+        check_rules(config)
         if config.samples < processes.count:
             raise UserError(f"evaluation.samples={config.samples} is fewer than {processes.count} processes: use more")
-        if not 0 <= config.truncation <= 1:
-            raise UserError(f"evaluation.truncation={config.truncation} must lie between 0 (off) and 1")
         self.data, self.config, self.device, self.processes = data, config, device, processes
-        self.autoencoder = data.autoencoder().to(device)
+        decoder, self.decoder_name = decoder_of(data, config.decoder)
+        self.autoencoder = decoder.to(device)
         self.extractor = make_extractor(config.extractor, config.extractor_weights, device)
+        self.reference = open_reference(data, config.reference, config.extractor, config.batch_size, device, workers)
         with processes.main_first():
-            self.reference = reference_statistics(data, config, self.extractor, device, workers)
-            floor = (data, self.autoencoder, self.extractor, self.reference, config)
-            self.floor = reconstruction_metric(*floor) if config.reconstruction else {}
+            self.statistics = self.reference.statistics(self.extractor)
+            self.floor = [self._floor()] if config.reconstruction else []
         self.recognizer = recognizer(data) if config.classifier else None
 
-    def evaluate(self, generator: Generator) -> dict[str, float]:
-        """Metrics by name, the same in every process. The Fréchet distance's name says features and number of samples."""
+    def evaluate(self, generator: Generator) -> list[Number]:
+        """The numbers, the same in every process. The Fréchet distance's name says features and number of samples."""
         config = self.config
         z, labels = draw_inputs(config.samples, generator.dims.num_classes, config.seed, config.labels)
         mine = slice(self.processes.rank, None, self.processes.count)
@@ -59,14 +63,16 @@ class Evaluator:
                     kept.append(batch.cpu())
                 yield batch
 
-        statistics = feature_statistics(images(), self.extractor, self.processes)
-        distance = frechet_distance(statistics, self.reference)
-        metrics = {distance_name(config.extractor, config.samples): distance} | self.floor
+        statistics = feature_statistics(images(), self.extractor, self.processes, covariance=config.covariance)
+        distance = frechet_distance(statistics, self.statistics)
+        protocol = self._protocol(config.samples)
+        numbers = [Number(number_name("frechet", config.extractor, config.samples), distance, protocol), *self.floor]
         if self.recognizer is not None:
             right = self.recognizer.accuracy(torch.cat(kept), labels[mine]) * len(labels[mine])
-            metrics["class_accuracy"] = float(self.processes.sum(torch.tensor(right))) / config.samples
-            metrics["class_accuracy_real_held_out"] = self.recognizer.held_out_accuracy
-        return metrics
+            accuracy = float(self.processes.sum(torch.tensor(right))) / config.samples
+            numbers.append(Number("class_accuracy", accuracy, protocol))
+            numbers.append(Number("class_accuracy_real_held_out", self.recognizer.held_out_accuracy, protocol))
+        return numbers
 
     def save_grid(self, generator: Generator, file: Path) -> None:
         """Write a PNG of samples, a row per class."""
@@ -76,6 +82,15 @@ class Evaluator:
         images = torch.cat([batch.cpu() for batch in self._sample(generator, z, labels)])
         save_image(images.float() / 255, file, nrow=self.config.grid_columns, padding=1)
 
+    def _floor(self) -> Number:
+        protocol = self._protocol(min(self.config.samples, len(self.data)))
+        needed = (self.data, self.autoencoder, self.extractor, self.statistics, self.config)
+        return reconstruction_number(*needed, protocol)
+
+    def _protocol(self, samples: int) -> Protocol:
+        px = self.data.manifest.image_px
+        return protocol_of(self.config, self.decoder_name, self.extractor, self.reference, px, samples)
+
     def _sample(self, generator: Generator, z: Tensor, labels: Tensor) -> Iterator[Tensor]:
         return sample_images(
             generator,
@@ -84,6 +99,7 @@ class Evaluator:
             z,
             labels,
             truncation=self.config.truncation,
+            conversion=self.config.to_uint8,
             batch_size=self.config.batch_size,
         )
 

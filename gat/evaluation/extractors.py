@@ -9,16 +9,20 @@ from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY, register_feature_extractor
 from torch_fidelity.utils import create_feature_extractor
 
-from gat.errors import UserError
+from gat.data.autoencoder import weights_digest
+from gat.errors import UserError, first_line
 from gat.teachers import efficientnet_lite0
 
 EFFICIENTNET_PX = 64
 EFFICIENTNET_NAME = "efficientnet-lite0"
-LABELS = {"inception-v3-compat": "FID", EFFICIENTNET_NAME: "FD-EfficientNetLite0"}
+METRICS = ("fid", "isc")  # of torch-fidelity: pooled features (also for KID, precision and recall) and class logits
 
 
 class EfficientNetLite0(FeatureExtractorBase):
-    """Pooled last features (1280) of the ImageNet-trained EfficientNet-Lite0, images resized (bicubic) to 64 pixels."""
+    """Pooled last features (1280) and class logits (1000) of the ImageNet-trained EfficientNet-Lite0.
+
+    Images are resized (bicubic) to 64 pixels.
+    """
 
     mean: Tensor
     std: Tensor
@@ -33,13 +37,13 @@ class EfficientNetLite0(FeatureExtractorBase):
 
     @staticmethod
     def get_provided_features_list() -> tuple[str, ...]:
-        """The one layer, ``1280``."""
-        return ("1280",)
+        """``1280`` and ``logits``."""
+        return ("1280", "logits")
 
     @staticmethod
-    def get_default_feature_layer_for_metric(metric: str) -> str:  # noqa: ARG004
-        """``1280`` for every metric."""
-        return "1280"
+    def get_default_feature_layer_for_metric(metric: str) -> str:
+        """``logits`` for the Inception Score, ``1280`` for the others."""
+        return "logits" if metric == "isc" else "1280"
 
     @staticmethod
     def can_be_compiled() -> bool:
@@ -52,38 +56,49 @@ class EfficientNetLite0(FeatureExtractorBase):
         return torch.zeros(1, 3, EFFICIENTNET_PX, EFFICIENTNET_PX, dtype=torch.uint8)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """uint8 images (B, 3, P, P) -> ((B, 1280),)."""
+        """uint8 images (B, 3, P, P) -> the features asked for: (B, 1280), (B, 1000)."""
         size = (EFFICIENTNET_PX, EFFICIENTNET_PX)
         x = F.interpolate(images.float() / 255, size=size, mode="bicubic", align_corners=False)
         features = self.model.forward_features((x - self.mean) / self.std)  # type: ignore[operator]
-        return (features.mean(dim=(2, 3)),)
+        given = {"1280": lambda: features.mean(dim=(2, 3)), "logits": lambda: self.model.forward_head(features)}  # type: ignore[operator]
+        return tuple(given[layer]() for layer in self.features_list)
 
 
 if EFFICIENTNET_NAME not in FEATURE_EXTRACTORS_REGISTRY:
     register_feature_extractor(EFFICIENTNET_NAME, EfficientNetLite0)
 
 
-def make_extractor(name: str, weights: str | None, device: torch.device) -> FeatureExtractorBase:
-    """A frozen extractor of torch-fidelity's registry; :class:`UserError` for an unknown name or missing weights."""
-    if name not in FEATURE_EXTRACTORS_REGISTRY:
-        raise UserError(
-            f"evaluation.extractor={name!r} is unknown: choose one of {', '.join(FEATURE_EXTRACTORS_REGISTRY)}"
-        )
-    layer = FEATURE_EXTRACTORS_REGISTRY[name].get_default_feature_layer_for_metric("fid")
+def make_extractor(
+    name: str, weights: str | None, device: torch.device, metrics: tuple[str, ...] = ("fid",)
+) -> FeatureExtractorBase:
+    """A frozen extractor of torch-fidelity's registry that gives a tensor for each of ``metrics`` (of ``METRICS``).
+
+    Raises :class:`UserError` for an unknown name, missing weights, or features that are no class logits.
+    """
+    require_extractor(name)
+    layers = [FEATURE_EXTRACTORS_REGISTRY[name].get_default_feature_layer_for_metric(metric) for metric in metrics]
+    if len(set(layers)) < len(layers):
+        raise UserError(f"extractor {name!r} gives no class logits, which the Inception Score needs: leave that out")
     try:
         extractor = create_feature_extractor(
-            name, [layer], cuda=device.type == "cuda", feature_extractor_weights_path=weights, verbose=False
+            name, layers, cuda=device.type == "cuda", feature_extractor_weights_path=weights, verbose=False
         )
     except Exception as error:  # downloads and unpickling each raise their own kinds
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"weights of evaluation.extractor={name!r} cannot be had ({reason}): without network set "
+            f"weights of evaluation.extractor={name!r} cannot be had ({first_line(error)}): without network set "
             "evaluation.extractor_weights=FILE, or use evaluation.extractor=efficientnet-lite0"
         ) from error
     return extractor
 
 
-def distance_name(extractor: str, samples: int) -> str:
-    """What the Fréchet distance of these features is called: ``FID`` for Inception alone, with the number of samples."""
-    count = f"{samples // 1000}K" if samples % 1000 == 0 else str(samples)
-    return f"{LABELS.get(extractor, f'FD-{extractor}')}-{count}"
+def require_extractor(name: str) -> None:
+    """:class:`UserError` unless torch-fidelity's registry has it."""
+    if name not in FEATURE_EXTRACTORS_REGISTRY:
+        raise UserError(
+            f"evaluation.extractor={name!r} is unknown: choose one of {', '.join(FEATURE_EXTRACTORS_REGISTRY)}"
+        )
+
+
+def extractor_tag(extractor: FeatureExtractorBase) -> str:
+    """Its name and the first digits of its weights' SHA-256: ``efficientnet-lite0@0123456789ab``."""
+    return f"{extractor.get_name()}@{weights_digest(extractor)[:12]}"

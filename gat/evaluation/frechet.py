@@ -3,11 +3,8 @@
 Shapes: n images, d features.
 """
 
-import zipfile
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,7 +14,6 @@ from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
 
 from gat.errors import UserError
-from gat.files import replacing
 from gat.processes import ALONE, Processes
 
 
@@ -31,16 +27,25 @@ class Statistics:
 
 @torch.no_grad()
 def feature_statistics(
-    batches: Iterable[Tensor], extractor: FeatureExtractorBase, processes: Processes = ALONE
+    batches: Iterable[Tensor],
+    extractor: FeatureExtractorBase,
+    processes: Processes = ALONE,
+    *,
+    covariance: str = "N-1",
 ) -> Statistics:
-    """Statistics of uint8 images (B, 3, P, P), in one pass and bounded memory; covariance divided by n - 1.
+    """:func:`statistics` of the features of uint8 images (B, 3, P, P)."""
+    return statistics((extractor(batch)[0] for batch in batches), processes, covariance=covariance)
+
+
+def statistics(batches: Iterable[Tensor], processes: Processes = ALONE, *, covariance: str = "N-1") -> Statistics:
+    """Statistics of features (B, d), in one pass and bounded memory; ``covariance``: divided by ``N-1`` or ``N``.
 
     With several ``processes`` each gives its part of the images (at least one), and all get the statistics of the whole.
     Raises :class:`UserError` for fewer than two images.
     """
     count, total, products = 0, torch.zeros(()), torch.zeros(())
     for batch in batches:
-        features = extractor(batch)[0].double()
+        features = batch.double()
         if count == 0:
             anchor = processes.from_main(features.mean(dim=0))  # moments about a point near the mean: no cancellation
             total, products = torch.zeros_like(anchor), features.new_zeros(len(anchor), len(anchor))
@@ -52,8 +57,13 @@ def feature_statistics(
     if count < 2:
         raise UserError(f"{count} images have no covariance: use at least 2 samples")
     mean = processes.sum(total) / count
-    sigma = (processes.sum(products) - count * torch.outer(mean, mean)) / (count - 1)
+    sigma = (processes.sum(products) - count * torch.outer(mean, mean)) / divisor(count, covariance)
     return Statistics((anchor + mean).cpu().numpy(), sigma.cpu().numpy())
+
+
+def divisor(count: int, covariance: str) -> int:
+    """What a covariance of ``count`` samples is divided by."""
+    return count if covariance == "N" else count - 1
 
 
 def frechet_distance(a: Statistics, b: Statistics) -> float:
@@ -65,21 +75,3 @@ def frechet_distance(a: Statistics, b: Statistics) -> float:
         )
     ours, theirs = ({"mu": s.mu, "sigma": s.sigma} for s in (a, b))
     return float(fid_statistics_to_metric(ours, theirs, verbose=False)[KEY_METRIC_FID])
-
-
-def load_statistics(file: Path) -> Statistics:
-    """Read ``mu`` and ``sigma`` of an ``.npz`` in ADM's form; :class:`UserError` if it has none."""
-    try:
-        with np.load(file) as arrays:
-            mu, sigma = (np.asarray(arrays[key], np.float64) for key in ("mu", "sigma"))
-    except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{file}: no reference statistics ({error}): it must be an .npz with mu and sigma") from error
-    if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)):
-        raise UserError(f"{file}: mu {mu.shape} and sigma {sigma.shape} do not fit: expected (d,) and (d, d)")
-    return Statistics(mu, sigma)
-
-
-def save_statistics(file: Path, statistics: Statistics) -> None:
-    """Write ``mu`` and ``sigma`` as an ``.npz``, whole or not at all."""
-    with replacing(file) as stream:
-        np.savez(stream, mu=statistics.mu, sigma=statistics.sigma)

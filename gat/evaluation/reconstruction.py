@@ -3,7 +3,6 @@
 Shapes: n images, C latent channels, H latent side, P image side in pixels.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,32 +19,34 @@ from gat.data.autoencoder import decode
 from gat.data.images import to_uint8
 from gat.data.prepared import PreparedSet
 from gat.errors import UserError
-from gat.evaluation.extractors import distance_name
 from gat.evaluation.frechet import Statistics, feature_statistics, frechet_distance
+from gat.evaluation.numbers import Number, number_name
+from gat.evaluation.protocol import Protocol
 from gat.files import one_at_a_time, write_json
 
 
-def reconstruction_metric(
+def reconstruction_number(
     data: PreparedSet,
     autoencoder: AutoencoderKL,
     extractor: FeatureExtractorBase,
     reference: Statistics,
     config: EvaluationConfig,
-) -> dict[str, float]:
-    """The distance by name, e.g. ``FID-5K-reconstruction``: of ``config.samples`` images (at most all), decoded.
+    protocol: Protocol,
+) -> Number:
+    """The distance, e.g. ``FID-5K-reconstruction``, of ``protocol.samples`` images decoded (truncation and labels are void).
 
-    Computed once and kept beside the prepared set, in a file per extractor, number of images and reference.
+    Computed once and kept beside the prepared set, in a file per protocol.
     """
-    rows = spread_rows(len(data), config.samples)
-    digest = hashlib.sha256(reference.mu.tobytes() + reference.sigma.tobytes()).hexdigest()[:8]
-    file = data.folder / f"reconstruction-{config.extractor}-{len(rows)}-{digest}.json"
+    rows = spread_rows(len(data), protocol.samples)
+    file = data.folder / f"reconstruction-{protocol.id}.json"
     if not file.exists():
         with one_at_a_time(file.with_name(f".{file.name}.lock"), "computing the autoencoder's own distance"):
             if not file.exists():  # another process may have computed it meanwhile
-                images = reconstructions(data, autoencoder, rows, config.batch_size)
-                distance = frechet_distance(feature_statistics(images, extractor), reference)
-                write_json(file, {"reference": config.reference, "images": len(rows), "distance": distance})
-    return {f"{distance_name(config.extractor, len(rows))}-reconstruction": _read(file)}
+                images = reconstructions(data, autoencoder, rows, config)
+                found = feature_statistics(images, extractor, covariance=config.covariance)
+                write_json(file, {"distance": frechet_distance(found, reference), "protocol": protocol.as_record()})
+    name = number_name("frechet", config.extractor, protocol.samples)
+    return Number(f"{name}-reconstruction", _read(file), protocol)
 
 
 def spread_rows(count: int, wanted: int) -> NDArray[np.int64]:
@@ -55,14 +56,14 @@ def spread_rows(count: int, wanted: int) -> NDArray[np.int64]:
 
 
 def reconstructions(
-    data: PreparedSet, autoencoder: AutoencoderKL, rows: NDArray[np.int64], batch_size: int
+    data: PreparedSet, autoencoder: AutoencoderKL, rows: NDArray[np.int64], config: EvaluationConfig
 ) -> Iterator[Tensor]:
     """What the posterior means of ``rows`` (n,) decode to, as uint8 batches (B, 3, P, P) on the autoencoder's device."""
-    starts = range(0, len(rows), batch_size)
+    starts = range(0, len(rows), config.batch_size)
     for start in tqdm(starts, desc="reconstructions", unit="batch", leave=False, disable=None):
-        moments, _ = data.latents(rows[start : start + batch_size])
+        moments, _ = data.latents(rows[start : start + config.batch_size])
         mean = moments.to(autoencoder.device).float().chunk(2, dim=1)[0]
-        yield to_uint8(decode(autoencoder, mean, scale=1.0))
+        yield to_uint8(decode(autoencoder, mean, scale=1.0), config.to_uint8)
 
 
 def _read(file: Path) -> float:

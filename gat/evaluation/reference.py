@@ -1,39 +1,125 @@
-"""What samples are compared with: feature statistics of the real images, computed once and kept beside the prepared set."""
+"""The real images that samples are compared with: their feature statistics, and features of some of them.
 
+Either those of a prepared set (computed once and kept beside it) or a file: ADM's ``VIRTUAL_imagenet256_labeled.npz`` holds
+Inception's statistics of all of ImageNet and 10,000 images, of which KID, precision, recall and other extractors' distances
+are taken. Shapes: n images, d features, P image side in pixels.
+"""
+
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from tqdm import tqdm
 
-from gat.config import EvaluationConfig
 from gat.data.loader import image_batches
 from gat.data.prepared import PreparedSet
-from gat.evaluation.frechet import Statistics, feature_statistics, load_statistics, save_statistics
-from gat.files import one_at_a_time
+from gat.errors import UserError
+from gat.evaluation.extractors import extractor_tag
+from gat.evaluation.frechet import Statistics, feature_statistics
+from gat.evaluation.statistics_file import UNREADABLE, images_side, load_statistics, save_statistics
+from gat.files import one_at_a_time, sha256
 
 
-def reference_statistics(
-    data: PreparedSet,
-    config: EvaluationConfig,
-    extractor: FeatureExtractorBase,
+class Reference(Protocol):
+    """Real images to compare with."""
+
+    name: str
+    """What they are, for the protocol."""
+    image_px: int | None
+    """P; None if unknown."""
+
+    def statistics(self, extractor: FeatureExtractorBase) -> Statistics:
+        """Of all images."""
+        ...
+
+    def images(self, count: int) -> Iterator[Tensor]:
+        """At most ``count`` images as uint8 batches (B, 3, P, P) on the CPU."""
+        ...
+
+
+class PreparedReference:
+    """The images of a prepared set."""
+
+    def __init__(self, data: PreparedSet, batch_size: int, device: torch.device, workers: int | None = 0) -> None:
+        self.data, self.batch_size, self.device, self.workers = data, batch_size, device, workers
+        own, manifest = data.manifest.settings["data"], data.manifest
+        kept = own["image_format"] + (f"-{own['image_quality']}" if own["image_quality"] else "")
+        self.name = f"{manifest.source} {manifest.count} images {kept} labels@{manifest.labels_sha256[:12]}"
+        self.image_px: int | None = manifest.image_px
+
+    def statistics(self, extractor: FeatureExtractorBase) -> Statistics:
+        """Of all prepared images, computed now where they are missing, kept in a file per extractor and weights."""
+        tag = extractor_tag(extractor)
+        file = self.data.folder / f"reference-{tag}.npz"
+        if not file.exists():
+            with one_at_a_time(file.with_name(f".{file.name}.lock"), "computing reference statistics"):
+                if not file.exists():  # another process may have computed them meanwhile
+                    images = (batch.to(self.device) for batch in self.images(len(self.data)))
+                    origin = {"extractor": tag, "image_px": self.image_px, "images": self.name}
+                    save_statistics(file, feature_statistics(images, extractor), origin)
+        return load_statistics(file, tag, self.image_px)
+
+    def images(self, count: int) -> Iterator[Tensor]:
+        """Evenly spread over the set."""
+        used = min(count, len(self.data))
+        rows = np.arange(used) * len(self.data) // used
+        batches = image_batches(self.data, rows, self.batch_size, self.workers)
+        total = -(-used // self.batch_size)
+        for batch in tqdm(batches, desc="reference", total=total, unit="batch", leave=False, disable=None):
+            yield batch.permute(0, 3, 1, 2)
+
+
+class FileReference:
+    """Statistics, and maybe images, in a file."""
+
+    def __init__(self, file: Path, extractor: str, batch_size: int) -> None:
+        """``extractor``: whose statistics a file without a word about it holds."""
+        load_statistics(file)
+        self.file, self.extractor, self.batch_size = file, extractor, batch_size
+        self.name = f"file@{sha256(file)[:12]}"
+        try:
+            self.image_px = images_side(file)
+        except UNREADABLE as error:
+            raise UserError(f"{file}: its images cannot be read ({error}): fetch it again") from error
+
+    def statistics(self, extractor: FeatureExtractorBase) -> Statistics:
+        """The file's, or for another extractor those of the images in it; :class:`UserError` if there are none."""
+        if extractor.get_name() == self.extractor:
+            return load_statistics(self.file, extractor_tag(extractor), self.image_px)
+        device = next(extractor.parameters()).device
+        return feature_statistics((batch.to(device) for batch in self.images(2**62)), extractor)
+
+    def images(self, count: int) -> Iterator[Tensor]:
+        """The first of ``arr_0``; :class:`UserError` if there are none."""
+        if self.image_px is None:
+            raise UserError(
+                f"{self.file}: holds {self.extractor}'s statistics but no images (arr_0), which KID, precision, recall and "
+                "other extractors need: leave these out, or set evaluation.reference=null to use prepared images"
+            )
+        with np.load(self.file) as arrays:
+            images = torch.from_numpy(arrays["arr_0"][:count])
+        for batch in images.split(self.batch_size):
+            yield batch.permute(0, 3, 1, 2)
+
+
+def open_reference(
+    data: PreparedSet | None,
+    file: str | None,
+    extractor: str,
+    batch_size: int,
     device: torch.device,
     workers: int | None = 0,
-) -> Statistics:
-    """Those of ``evaluation.reference``, or of all prepared images (n, 3, P, P), computed now where they are missing.
-
-    ``workers``: as ``loader.workers``. Raises :class:`gat.errors.UserError` for a file that holds none.
-    """
-    if config.reference is not None:
-        return load_statistics(Path(config.reference))
-    file = data.folder / f"reference-{config.extractor}.npz"
-    if not file.exists():
-        with one_at_a_time(file.with_name(f".{file.name}.lock"), "computing reference statistics"):
-            if not file.exists():  # another process may have computed them meanwhile
-                batches = image_batches(data, np.arange(len(data)), config.batch_size, workers)
-                total = -(-len(data) // config.batch_size)
-                shown = tqdm(batches, desc="reference", total=total, unit="batch", leave=False, disable=None)
-                images = (batch.to(device).permute(0, 3, 1, 2) for batch in shown)
-                save_statistics(file, feature_statistics(images, extractor))
-    return load_statistics(file)
+) -> Reference:
+    """``file``'s if given, else the prepared set's. Raises :class:`UserError` for neither, or a file without statistics."""
+    if file is not None:
+        return FileReference(Path(file), extractor, batch_size)
+    if data is None:
+        raise UserError(
+            "evaluation.reference=null: nothing to compare with: give evaluation.reference=FILE.npz (mu and sigma; ADM's "
+            "VIRTUAL_imagenet256_labeled.npz), or data=... data.root=... for images of your own"
+        )
+    return PreparedReference(data, batch_size, device, workers)

@@ -13,11 +13,10 @@ from tqdm import tqdm
 from gat.data.autoencoder import decode
 from gat.data.images import to_uint8
 from gat.errors import require_choice
+from gat.evaluation.protocol import LABELS
 from gat.models import Generator
 from gat.models.generator import Z_DIM
 from gat.rng import make_generator
-
-LABELS = ("uniform", "balanced")
 
 
 def draw_inputs(count: int, num_classes: int, seed: int, labels: str) -> tuple[Tensor, Tensor]:
@@ -39,11 +38,15 @@ def sample_images(
     labels: Tensor,
     *,
     truncation: float,
+    conversion: str,
     batch_size: int,
 ) -> Iterator[Tensor]:
-    """Decoded samples of z (count, 64) and labels (count,), as uint8 batches (B, 3, P, P) on the generator's device."""
+    """Decoded samples of z (count, 64) and labels (count,), as uint8 batches (B, 3, P, P) on the generator's device.
+
+    ``conversion``: see :func:`gat.data.images.to_uint8`.
+    """
     device = next(generator.parameters()).device
     inputs = list(zip(z.split(batch_size), labels.split(batch_size), strict=True))
     for some_z, some_labels in tqdm(inputs, desc="samples", unit="batch", leave=False, disable=None):
         stages = generator(some_z.to(device), some_labels.to(device), truncation=truncation)
-        yield to_uint8(decode(autoencoder, stages[-1], scale))
+        yield to_uint8(decode(autoencoder, stages[-1], scale), conversion)

@@ -2,6 +2,7 @@
 
 from gat.config import Config
 from gat.errors import UserError, require_choice
+from gat.evaluation.protocol import check_rules
 from gat.mng import FORMS, SCHEDULES
 from gat.models.sizes import find_size
 from gat.objective.adversarial import penalty_stride
@@ -34,6 +35,7 @@ def check(config: Config) -> None:
     for name, value in positive.items():
         if value <= 0:
             raise UserError(f"{name}={value} must be positive")
+    check_rules(config.evaluation)
     if config.evaluation.samples < 0:
         raise UserError(f"evaluation.samples={config.evaluation.samples} must be positive, or 0 for no evaluation")
     if (config.loader.workers or 0) < 0 or config.loader.prefetch < 1:

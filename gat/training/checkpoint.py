@@ -1,12 +1,15 @@
 """Checkpoints: everything that the next step depends on, in one safetensors file that other code can read.
 
 Keys: ``generator.*``, ``discriminator.*``, ``ema.*`` (state dicts; class means of w are ``mean_w``), and
-``{generator,discriminator}_optimizer.<index>.<moment>``. The metadata holds the step, the run's identity and a checksum. Data
-position and random draws are functions of seed and step, so there is nothing else to keep.
+``{generator,discriminator}_optimizer.<index>.<moment>``. The metadata holds the step, the run's identity, a checksum, and
+the dimensions of the generator (JSON), of which its tensors do not tell all. Data position and random draws are functions of
+seed and step, so there is nothing else to keep.
 """
 
 import hashlib
+import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -50,7 +53,12 @@ def checksum(tensors: dict[str, Tensor], step: str, identity: str) -> str:
 def save_checkpoint(file: Path, networks: Networks, step: int, identity: str) -> None:
     """Write the state after ``step`` steps: to a temporary file, flushed to disk, then renamed."""
     tensors = {key: value.detach().cpu().contiguous() for key, value in state_tensors(networks).items()}
-    metadata = {"step": str(step), "identity": identity, "checksum": checksum(tensors, str(step), identity)}
+    metadata = {
+        "step": str(step),
+        "identity": identity,
+        "checksum": checksum(tensors, str(step), identity),
+        "generator": json.dumps(asdict(networks.generator.dims)),
+    }
     with replacing_path(file) as partial:
         try:
             save_file(tensors, partial, metadata)
@@ -60,11 +68,10 @@ def save_checkpoint(file: Path, networks: Networks, step: int, identity: str) ->
             os.fsync(stream.fileno())
 
 
-def load_checkpoint(file: Path, networks: Networks, identity: str) -> int:
-    """Restore ``networks`` in place and return the step.
+def read_checkpoint(file: Path, prefix: str = "") -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and tensors of a checkpoint (all must be read for its checksum; those under ``prefix`` are returned).
 
-    Raises :class:`DamagedCheckpointError` for a file that is cut off, altered or not ours, and :class:`UserError` for a good
-    one of another configuration; ``networks`` are untouched then.
+    Raises :class:`DamagedCheckpointError` for a file that is cut off, altered or not ours.
     """
     try:
         with safe_open(file, framework="pt") as stored:
@@ -76,14 +83,24 @@ def load_checkpoint(file: Path, networks: Networks, identity: str) -> int:
         raise DamagedCheckpointError(f"{file}: no checkpoint of a run (its metadata lack step, identity and checksum)")
     if metadata["checksum"] != checksum(tensors, metadata["step"], metadata["identity"]):
         raise DamagedCheckpointError(f"{file}: its content does not match its checksum")
+    return metadata, under(tensors, prefix)
+
+
+def load_checkpoint(file: Path, networks: Networks, identity: str) -> int:
+    """Restore ``networks`` in place and return the step.
+
+    Raises :class:`DamagedCheckpointError` for a file that is cut off, altered or not ours, and :class:`UserError` for a good
+    one of another configuration; ``networks`` are untouched then.
+    """
+    metadata, tensors = read_checkpoint(file)
     if metadata["identity"] != identity:
         raise UserError(
             f"{file}: checkpoint of another configuration: set another paths.run, or remove that run's folder"
         )
     for part in MODULES:
-        getattr(networks, part).load_state_dict(_under(tensors, f"{part}."))
+        getattr(networks, part).load_state_dict(under(tensors, f"{part}."))
     for part in OPTIMIZERS:
-        _load_optimizer(getattr(networks, part), _under(tensors, f"{part}."))
+        _load_optimizer(getattr(networks, part), under(tensors, f"{part}."))
     return int(metadata["step"])
 
 
@@ -95,5 +112,6 @@ def _load_optimizer(optimizer: AdamW, tensors: dict[str, Tensor]) -> None:
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose keys begin with ``prefix``, which is taken off."""
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

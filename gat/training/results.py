@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-METRICS, RECORD = "metrics.jsonl", "record.json"
+METRICS, RECORD, PROTOCOLS = "metrics.jsonl", "record.json", "protocols.json"
 
 
 def read_record(folder: Path, identity: str) -> dict[str, Any] | None:
@@ -21,3 +21,9 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     file = folder / METRICS
     text = file.read_text() if file.exists() else ""
     return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
+def read_protocols(folder: Path) -> dict[str, dict[str, Any]]:
+    """Protocols of a run's numbers by their ids."""
+    file = folder / PROTOCOLS
+    return json.loads(file.read_text()) if file.exists() else {}

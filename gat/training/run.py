@@ -14,6 +14,7 @@ from gat.platform import choose_device, git_state, hardware, keep_freed_memory, 
 from gat.processes import Processes, joined
 from gat.training.check import check
 from gat.training.divergence import Divergence
+from gat.training.results import read_protocols
 from gat.training.run_folder import RunFolder
 from gat.training.trainer import Trainer
 
@@ -73,6 +74,7 @@ def write_record(
         "versions": versions(),
         "model": model_facts(trainer),
         "final_metrics": folder.read_metrics()[-1],
+        "protocols": read_protocols(folder.path),
         "checkpoint": str(checkpoints[-1]) if checkpoints else None,
     }
     folder.write_record(record)

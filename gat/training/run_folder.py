@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -15,9 +15,10 @@ from omegaconf import OmegaConf
 
 from gat.config import Config
 from gat.errors import UserError
+from gat.evaluation.numbers import Number, needs_protocol
 from gat.files import replacing, told, write_json
 from gat.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint
-from gat.training.results import METRICS, RECORD, read_metrics, read_record
+from gat.training.results import METRICS, PROTOCOLS, RECORD, read_metrics, read_protocols, read_record
 from gat.training.step import Networks
 
 CHECKPOINTS_KEPT = 2
@@ -132,11 +133,29 @@ class RunFolder:
                 warnings.warn(f"{error}: passed over", stacklevel=2)
         return 0
 
-    def append_metrics(self, metrics: dict[str, Any]) -> None:
-        """Add one line to ``metrics.jsonl``; numbers that are not finite become null."""
-        line = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in metrics.items()}
+    def append_metrics(self, metrics: dict[str, Any], numbers: Sequence[Number] = ()) -> None:
+        """Add one line to ``metrics.jsonl``; values that are not finite become null.
+
+        ``numbers`` about samples come with their protocols: the line's ``protocol`` has their ids by name, ``protocols.json``
+        the protocols by id. ValueError for such a number among the other metrics.
+        """
+        naked = [name for name in metrics if needs_protocol(name)]
+        if naked:
+            raise ValueError(f"{naked[0]} cannot be stored without its protocol")
+        line = metrics | {number.name: number.value for number in numbers}
+        line = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in line.items()}
+        if numbers:
+            line["protocol"] = {number.name: number.protocol.id for number in numbers}
+            self._keep_protocols(numbers)
         with self.told(), self.metrics_file.open("a") as stream:
             stream.write(json.dumps(line) + "\n")
+
+    def _keep_protocols(self, numbers: Sequence[Number]) -> None:
+        known = read_protocols(self.path)
+        given = {number.protocol.id: number.protocol.as_record() for number in numbers}
+        if not given.keys() <= known.keys():
+            with self.told():
+                write_json(self.path / PROTOCOLS, known | given)
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """All lines of ``metrics.jsonl``; a last line cut short by a crash is left out."""

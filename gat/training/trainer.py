@@ -13,6 +13,7 @@ from gat.data.order import TrainingOrder
 from gat.data.prepare import prepare
 from gat.errors import Interrupted
 from gat.evaluation.evaluator import Evaluator
+from gat.evaluation.numbers import Number
 from gat.processes import Processes
 from gat.training.change import changes, snapshot
 from gat.training.divergence import Divergence, DivergenceWatch
@@ -125,22 +126,22 @@ class Trainer:
             line[f"lr_{network[0]}"] = getattr(self.networks, f"{network}_optimizer").param_groups[0]["lr"]
         line["images_per_s"] = images_per_s
         evaluates = divergence is None and (step == training.total_steps or step % training.eval_steps == 0)
-        evaluated = self._evaluate(self.evaluator) if evaluates and self.evaluator else {}
+        numbers = self._evaluate(self.evaluator) if evaluates and self.evaluator else []
         if self.processes.is_main:
-            self.folder.append_metrics(line | evaluated)
-            self.tracker.log(step, line | evaluated)
+            self.folder.append_metrics(line, numbers)
+            self.tracker.log(step, line | {number.name: number.value for number in numbers})
             shown = {key: f"{line[key]:.3f}" for key in SHOWN}
             progress.set_postfix(shown | {"lr": f"{line['lr_g']:.2g}", "img/s": f"{images_per_s:.0f}"})
-            if evaluated:
-                progress.write(f"step {step}: " + ", ".join(f"{key} {value:.4g}" for key, value in evaluated.items()))
+            if numbers:
+                progress.write(f"step {step}: " + ", ".join(f"{number.name} {number}" for number in numbers))
         return divergence
 
-    def _evaluate(self, evaluator: Evaluator) -> dict[str, float]:
-        metrics = evaluator.evaluate(self.networks.ema)
+    def _evaluate(self, evaluator: Evaluator) -> list[Number]:
+        numbers = evaluator.evaluate(self.networks.ema)
         if self.processes.is_main:
             with self.folder.told():
                 evaluator.save_grid(self.networks.ema, self.folder.grid_file)
-        return metrics
+        return numbers
 
     def _save(self, step: int) -> Divergence | None:
         """Write a checkpoint, unless the run has diverged (which is returned) or may be diverging."""

@@ -1,0 +1,50 @@
+"""The generator that a command is asked for, and the settings it goes with."""
+
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from experiments.settings import run_config, typed
+from gat.config import Config
+from gat.errors import UserError, first_line
+from gat.pretrained import WHAT_THERE_IS, Pretrained, load_pretrained
+
+OF_THE_RUN = ("data", "autoencoder", "evaluation")
+
+
+def asked_for(settings: DictConfig) -> tuple[Pretrained, Config]:
+    """The generator of ``checkpoint=`` or ``run=``, and the settings; :class:`UserError` for neither, both, or none there.
+
+    A run's data, autoencoder and evaluation are its own, unless the command line says ``evaluation=NAME`` or sets a field.
+    """
+    given = [where for where in (settings.checkpoint, settings.run) if where is not None]
+    if len(given) != 1:
+        raise UserError(f"give one of checkpoint= and run=: {WHAT_THERE_IS}")
+    pretrained = load_pretrained(given[0])
+    if pretrained.kind != "run":
+        return pretrained, run_config(settings)
+    if pretrained.home is None:
+        raise UserError(
+            f"{pretrained.source}: its run's config.yaml is not beside checkpoints/: leave it in its run folder"
+        )
+    return pretrained, merged(settings, pretrained.home / "config.yaml", list(HydraConfig.get().overrides.task))
+
+
+def merged(settings: DictConfig, file: Path, overrides: list[str]) -> Config:
+    """The settings with those of a run's ``file`` for its data, autoencoder and evaluation, under what was typed.
+
+    Raises :class:`UserError` for a file that does not fit this version.
+    """
+    typed_in = {override.lstrip("+~").partition("=")[0] for override in overrides}
+    own = [group for group in OF_THE_RUN if group not in typed_in]
+    fields = [o for o in overrides if o.partition("=")[0].partition(".")[0] in own and "." in o.partition("=")[0]]
+    base = OmegaConf.masked_copy(settings, [f.name for f in Config.__dataclass_fields__.values()])
+    try:
+        run = OmegaConf.load(file)
+        assert isinstance(run, DictConfig)
+        for group in own:
+            base[group] = OmegaConf.merge(base[group], run[group])
+        return typed(OmegaConf.merge(base, OmegaConf.from_dotlist(fields)))
+    except Exception as error:  # YAML and OmegaConf each raise their own kinds
+        raise UserError(f"{file}: not the settings of a run of this version ({first_line(error)})") from error

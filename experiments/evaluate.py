@@ -1,0 +1,29 @@
+"""Measure a generator: ``python experiments/evaluate.py checkpoint=PATH [evaluation=paper] [measure=all] ...``.
+
+PATH: a run's folder or checkpoint, the authors' released .pt, a pipeline folder, or a hub name. The protocol is one of
+``evaluation=training|paper|corrected``, or the run's own. Starts under torchrun too; an interrupted command goes on. Writes
+one JSON record, with each number's protocol and interval, into the run's ``evaluations/``, or into ``out=FOLDER``.
+"""
+
+import hydra
+from omegaconf import DictConfig
+
+from experiments.exits import exits
+from experiments.settings import CONF, register
+
+register()
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+def main(settings: DictConfig) -> None:
+    """Evaluate and show; a mistake of the user's is one line and exit code 2."""
+    from experiments.evaluating import evaluate, table  # seconds of imports
+
+    with exits():
+        record = evaluate(settings)
+        if record is not None:
+            print(table(record))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Features of generated samples, made in shards by any number of processes, and found again after an interruption.
+
+Shapes: n samples, d features of a layer.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+from tqdm import tqdm
+
+from gat.config import EvaluationConfig
+from gat.division import divide, missing
+from gat.evaluation.extractors import extractor_tag
+from gat.evaluation.sampling import draw_inputs, sample_images
+from gat.evaluation.subject import Subject
+from gat.files import replacing_path
+
+SHARD = 1_000
+
+
+@dataclass(frozen=True)
+class SampleFeatures:
+    """Features of the samples of one generator; ``facts`` is everything that they depend on."""
+
+    subject: Subject
+    config: EvaluationConfig
+    extractors: Mapping[str, FeatureExtractorBase]
+    facts: dict[str, Any]
+    folder: Path
+    """Where shards lie meanwhile, in a folder of their own per ``facts``."""
+
+    @property
+    def files(self) -> list[Path]:
+        """One per shard."""
+        return [self.home / f"shard-{i:05d}.safetensors" for i in range(-(-self.config.samples // SHARD))]
+
+    @property
+    def home(self) -> Path:
+        """Named after what the features depend on."""
+        tags = [[extractor_tag(e), *e.features_list] for e in self.extractors.values()]
+        known = json.dumps([self.facts, tags, self.config.samples, self.config.seed, SHARD], sort_keys=True)
+        return self.folder / f".features-{hashlib.sha256(known.encode()).hexdigest()[:12]}"
+
+    def make(self) -> None:
+        """Make the shards that are not there, together with others that are at it."""
+        z, labels = draw_inputs(
+            self.config.samples, self.subject.generator.dims.num_classes, self.config.seed, self.config.labels
+        )
+        files = self.files
+        with tqdm(total=len(files), desc="samples", unit="thousand", disable=None) as shown:
+
+            def one(i: int) -> None:
+                rows = slice(i * SHARD, (i + 1) * SHARD)
+                tensors = self._of(z[rows], labels[rows])
+                with replacing_path(files[i]) as partial:
+                    save_file(tensors, partial)
+                shown.update(len(files) - len(missing(files)) - shown.n)
+
+            divide(files, one)
+
+    def read(self) -> dict[str, Tensor]:
+        """All features (n, d) in the order of the samples, by ``extractor/layer``."""
+        shards = [load_file(file) for file in self.files]
+        return {key: torch.cat([shard[key] for shard in shards]) for key in shards[0]}
+
+    def clear(self) -> None:
+        """Remove the shards."""
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    def _of(self, z: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        subject, config = self.subject, self.config
+        batches = sample_images(
+            subject.generator,
+            subject.decoder,
+            subject.scale,
+            z,
+            labels,
+            truncation=config.truncation,
+            conversion=config.to_uint8,
+            batch_size=config.batch_size,
+        )
+        found: dict[str, list[Tensor]] = {}
+        with torch.no_grad():
+            for images in batches:
+                for name, extractor in self.extractors.items():
+                    for layer, values in zip(extractor.features_list, extractor(images), strict=True):
+                        found.setdefault(f"{name}/{layer}", []).append(values.float().cpu())
+        return {key: torch.cat(values) for key, values in found.items()}
+
+
+@torch.no_grad()
+def image_features(batches: Any, extractor: FeatureExtractorBase, device: torch.device) -> Tensor:
+    """Pooled features (n, d) of uint8 images (B, 3, P, P), on the CPU."""
+    return torch.cat([extractor(batch.to(device))[0].float().cpu() for batch in batches])

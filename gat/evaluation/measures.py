@@ -1,0 +1,99 @@
+"""Numbers about generated features (torch-fidelity's arithmetic), each with its interval (:mod:`gat.evaluation.intervals`).
+
+Shapes: n generated samples, m real images, d features, c classes. The real images count as given: intervals tell the scatter
+of the samples alone, but for recall, a share of the real images.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, isc_features_to_metric
+from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
+from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
+
+from gat.errors import UserError
+from gat.evaluation.frechet import Statistics, frechet_distance, statistics
+from gat.evaluation.intervals import Estimate, by_bootstrap, of_share
+
+CHUNK = 2_000  # rows at a time: bounds memory
+KID_SUBSETS, KID_SUBSET_SIZE = 100, 1_000  # torch-fidelity's and the KID paper's
+NEIGHBOURS = 3  # of the improved precision and recall (Kynkaanniemi et al.) and of ADM's
+SPLITS = 10  # of the Inception Score
+RANK_TOLERANCE = 1e-10
+
+
+def frechet(features: Tensor, reference: Statistics, covariance: str) -> Estimate:
+    """Fréchet distance of features (n, d) to the reference's statistics."""
+    own = statistics(features.split(CHUNK), covariance=covariance)
+    return by_bootstrap(frechet_distance(own, reference), frechet_influences(features, own, reference))
+
+
+def frechet_influences(features: Tensor, own: Statistics, reference: Statistics) -> NDArray[np.float64]:
+    """(n,): 2 (mu - m) (x - mu) + (x - mu)' (1 - T) (x - mu), less its mean; T is the optimal map from S to R.
+
+    With mu, S of the samples and m, R of the reference, T = R^1/2 (R^1/2 S R^1/2)^-1/2 R^1/2 is half the gradient of
+    2 tr (R^1/2 S R^1/2)^1/2 by S. Where S is singular (n <= d) the inverse is taken on its range, in which the samples lie.
+    """
+    device = features.device
+    mu, sigma = (torch.from_numpy(values).to(device) for values in (own.mu, own.sigma))
+    shift = mu - torch.from_numpy(reference.mu).to(device)
+    values, vectors = torch.linalg.eigh(torch.from_numpy(reference.sigma).to(device))
+    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    values, vectors = torch.linalg.eigh(root @ sigma @ root)
+    present = values > RANK_TOLERANCE * values.max()
+    inverse_root = torch.where(present, values.clamp(min=torch.finfo(values.dtype).tiny).rsqrt(), 0.0)
+    curvature = torch.eye(len(mu), dtype=mu.dtype, device=device) - root @ (vectors * inverse_root) @ vectors.T @ root
+    parts = []
+    for batch in features.split(CHUNK):
+        moved = batch.double() - mu
+        parts.append(2 * moved @ shift + ((moved @ curvature) * moved).sum(dim=1))
+    return centred(torch.cat(parts))
+
+
+def inception_score(logits: Tensor) -> Estimate:
+    """Inception Score of class logits (n, c): the mean over 10 splits, of which each must have a sample."""
+    if len(logits) < SPLITS:
+        raise UserError(f"the Inception Score needs at least {SPLITS} samples, there are {len(logits)}: use more")
+    value = isc_features_to_metric(logits.cpu(), splits=SPLITS)[KEY_METRIC_ISC_MEAN]
+    log_p = logits.double().log_softmax(dim=1)
+    divergence = (log_p.exp() * (log_p - log_p.exp().mean(dim=0).log())).sum(dim=1)
+    return by_bootstrap(value, value * centred(divergence))
+
+
+def kid(features: Tensor, real: Tensor) -> Estimate:
+    """Kernel distance of features (n, d) and (m, d): torch-fidelity's mean over 100 subsets of at most 1,000."""
+    size = min(KID_SUBSET_SIZE, len(features), len(real))
+    settings: dict[str, Any] = {"kid_subsets": KID_SUBSETS, "kid_subset_size": size, "verbose": False}
+    value = kid_features_to_metric(features.double().cpu(), real.double().cpu(), **settings)[KEY_METRIC_KID_MEAN]
+    return by_bootstrap(value, kid_influences(features, real))
+
+
+def kid_influences(features: Tensor, real: Tensor) -> NDArray[np.float64]:
+    """(n,): 2 (mean kernel with the other samples - mean kernel with the real ones), kernel (x y / d + 1)^3."""
+    n, d = features.shape
+    parts = []
+    for batch in features.split(CHUNK):
+        own = sum(((batch @ other.T / d + 1) ** 3).sum(dim=1).double() for other in features.split(CHUNK))
+        themselves = ((batch.square().sum(dim=1) / d + 1) ** 3).double()
+        theirs = sum(((batch @ other.T / d + 1) ** 3).sum(dim=1).double() for other in real.split(CHUNK))
+        parts.append(2 * ((own - themselves) / (n - 1) - theirs / len(real)))
+    return centred(torch.cat(parts))
+
+
+def precision_recall(features: Tensor, real: Tensor) -> tuple[Estimate, Estimate]:
+    """Improved precision and recall of features (n, d) and (m, d), 3 neighbours."""
+    fewest = min(len(features), len(real))
+    if fewest <= NEIGHBOURS:
+        raise UserError(f"precision and recall need more than {NEIGHBOURS} images, there are {fewest}: use more")
+    settings: dict[str, Any] = {"prc_neighborhood": NEIGHBOURS, "save_cpu_ram": True, "verbose": False}
+    told = prc_features_to_metric(features, real, **settings)
+    precision, recall = told[KEY_METRIC_PRECISION], told[KEY_METRIC_RECALL]
+    return of_share(precision, len(features)), of_share(recall, len(real))
+
+
+def centred(values: Tensor) -> NDArray[np.float64]:
+    """Less their mean."""
+    return np.asarray((values - values.mean()).double().cpu().numpy(), np.float64)

@@ -1,0 +1,189 @@
+"""Trained generators from wherever they lie: a run's checkpoint, the authors' release, a pipeline folder, the hub.
+
+    RUN or RUN/checkpoints/step-N.safetensors   a run of ours (the folder: its last checkpoint)
+    FILE.pt                                     the authors' training checkpoint: a pickled dictionary with ``ema``,
+                                                ``generator``, ``args`` (hse1032/GAT, train.py); or a bare state dict
+    FOLDER with model_index.json                a pipeline: ours (gat.pipeline), or the release's conversion to diffusers
+    OWNER/NAME[/SUBFOLDER]                      such a folder on the hub, e.g. BiliSakura/GAT-diffusers/GAT-XL-2-256
+
+Averaged weights (``ema``) are taken where there are several. Pickles are read with ``weights_only=True`` and
+``argparse.Namespace`` as the only class allowed besides tensors.
+"""
+
+import argparse
+import json
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from gat.errors import UserError, first_line
+from gat.files import sha256
+from gat.models import Generator
+from gat.models.generator import GeneratorDims
+from gat.release import load_generator
+from gat.training.checkpoint import read_checkpoint
+
+WEIGHT_KEYS = ("ema", "generator", "model")
+DISCRIMINATOR_SIGNS = ("patch_embed.weight", "logit_linear.weight", "final_layer.1.weight")
+RELEASE_SIGN = "y_embedder.embedding_table.weight"
+PIPELINE_WEIGHTS = "generator/diffusion_pytorch_model.safetensors"
+PIPELINE_INDEX = "model_index.json"
+PICKLES = (".pt", ".pth", ".ckpt", ".bin")
+WHAT_THERE_IS = (
+    "a run's folder or checkpoint, the release's .pt, a pipeline folder, or OWNER/NAME[/SUBFOLDER] on the hub"
+)
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A generator with averaged weights, frozen, in evaluation mode and fp32; and where it comes from."""
+
+    generator: Generator
+    kind: str
+    """``run``, ``release`` (authors' file), ``conversion`` (of the release to diffusers) or ``pipeline`` (ours)."""
+    source: Path
+    """The file of the weights."""
+    facts: dict[str, Any]
+    """Provenance for records: ``checkpoint``, ``kind``, ``sha256``, ``weights``, ``step``."""
+    home: Path | None
+    """The run's folder or the pipeline's; None for a lone file."""
+
+
+def load_pretrained(where: str) -> Pretrained:
+    """The generator at ``where``; :class:`UserError` for anything that is none, a discriminator's weights among them."""
+    path = Path(where)
+    if path.is_dir():
+        return _from_folder(path)
+    if path.is_file():
+        return _from_file(path, where)
+    if where.count("/") in (1, 2) and not path.is_absolute() and not path.suffix:
+        return _from_folder(fetch(where))
+    raise UserError(f"checkpoint={where}: no such file or folder: give {WHAT_THERE_IS}")
+
+
+def fetch(where: str) -> Path:
+    """The local copy of OWNER/NAME[/SUBFOLDER] on the hub, its generator alone; :class:`UserError` if it cannot be had."""
+    from huggingface_hub import snapshot_download
+
+    owner, name, *subfolder = where.split("/")
+    wanted = ["/".join([*subfolder, part]) for part in (PIPELINE_INDEX, "generator/*")]
+    try:
+        folder = Path(snapshot_download(f"{owner}/{name}", allow_patterns=wanted)).joinpath(*subfolder)
+    except Exception as error:  # the hub's client and the network each raise their own kinds
+        raise UserError(
+            f"checkpoint={where}: no such file or folder, and not to be had from the hub ({first_line(error)}): "
+            f"give {WHAT_THERE_IS}; without network, fetch it elsewhere and give the local folder"
+        ) from error
+    return folder
+
+
+def _from_folder(folder: Path) -> Pretrained:
+    if (folder / PIPELINE_INDEX).is_file():
+        return _from_pipeline(folder)
+    checkpoints = sorted((folder / "checkpoints").glob("step-*.safetensors"))
+    if not checkpoints:
+        raise UserError(f"checkpoint={folder}: holds neither {PIPELINE_INDEX} nor checkpoints/: give {WHAT_THERE_IS}")
+    return _from_run(checkpoints[-1])
+
+
+def _from_file(file: Path, where: str) -> Pretrained:
+    if file.suffix == ".safetensors":
+        tensors = _safetensors(file)
+        if any(key.startswith(f"{part}.") for part in ("ema", "generator", "discriminator") for key in tensors):
+            return _from_run(file)
+        return _made(_generator(file, tensors), "release", file, "generator", None)
+    if file.suffix in PICKLES:
+        return _from_pickle(file)
+    raise UserError(f"checkpoint={where}: {file.suffix or 'a file without a suffix'} is unknown: give {WHAT_THERE_IS}")
+
+
+def _from_run(file: Path) -> Pretrained:
+    metadata, tensors = read_checkpoint(file, "ema.")
+    if "generator" not in metadata:
+        raise UserError(
+            f"{file}: its metadata lack the generator's dimensions: it is of an earlier version, train it again"
+        )
+    generator = Generator(GeneratorDims(**json.loads(metadata["generator"])))
+    _take(generator, tensors, file)
+    home = file.parent.parent if (file.parent.parent / "config.yaml").is_file() else None
+    return _made(generator, "run", file, "ema", home, step=int(metadata["step"]))
+
+
+def _from_pickle(file: Path) -> Pretrained:
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        reason = next((line for line in str(error).splitlines() if "GLOBAL" in line), first_line(error)).strip()
+        raise UserError(
+            f"{file}: refused, as it holds more than tensors and argparse.Namespace ({reason}): a pickle can run any code; "
+            "have its owner save the state dict alone"
+        ) from error
+    except Exception as error:  # damaged archives raise their own kinds
+        raise UserError(f"{file}: not a whole PyTorch checkpoint ({first_line(error)}): fetch it again") from error
+    if not isinstance(content, dict):
+        raise UserError(
+            f"{file}: holds a {type(content).__name__}, not a checkpoint or state dict: give {WHAT_THERE_IS}"
+        )
+    key = next((name for name in WEIGHT_KEYS if isinstance(content.get(name), dict)), None)
+    state = content[key] if key else content
+    step = content.get("steps") if key else None
+    return _made(_generator(file, state), "release", file, key or "state dict", None, step=step)
+
+
+def _from_pipeline(folder: Path) -> Pretrained:
+    file = folder / PIPELINE_WEIGHTS
+    if not file.is_file():
+        raise UserError(f"{folder}: has no {PIPELINE_WEIGHTS}: fetch the whole folder again, or export it anew")
+    tensors = _safetensors(file)
+    if RELEASE_SIGN in tensors:
+        return _made(_generator(file, tensors), "conversion", file, "generator", folder)
+    try:
+        config = json.loads((file.parent / "config.json").read_text())
+        given = {key: value for key, value in config.items() if not key.startswith("_")}
+        generator = Generator(GeneratorDims(**given))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(
+            f"{file.parent}/config.json: not a generator's ({first_line(error)}): export it anew"
+        ) from error
+    _take(generator, tensors, file)
+    return _made(generator, "pipeline", file, "generator", folder)
+
+
+def _generator(file: Path, state: dict[str, Any]) -> Generator:
+    """Of the release's state dict."""
+    tensors = {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
+    if any(sign in tensors for sign in DISCRIMINATOR_SIGNS):
+        raise UserError(f"{file}: holds a discriminator, which draws nothing: give the generator's checkpoint")
+    try:
+        return load_generator({key.removeprefix("module."): value.float() for key, value in tensors.items()})
+    except ValueError as error:
+        raise UserError(f"{file}: no generator of GAT ({error}): give {WHAT_THERE_IS}") from error
+
+
+def _safetensors(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{file}: not a whole safetensors file ({first_line(error)}): fetch it again") from error
+
+
+def _take(generator: Generator, tensors: dict[str, Tensor], file: Path) -> None:
+    try:
+        generator.load_state_dict(tensors)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        raise UserError(f"{file}: its tensors are not those of its generator ({lines[-1]}): fetch it again") from error
+
+
+def _made(
+    generator: Generator, kind: str, file: Path, weights: str, home: Path | None, step: int | None = None
+) -> Pretrained:
+    facts = {"checkpoint": str(file), "kind": kind, "sha256": sha256(file), "weights": weights, "step": step}
+    return Pretrained(generator.float().requires_grad_(False).eval(), kind, file, facts, home)

@@ -1,0 +1,138 @@
+"""Numbers about features: torch-fidelity's own arithmetic, closed forms, and whether the intervals tell the true scatter."""
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from torch import Tensor
+from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
+
+from gat.errors import UserError
+from gat.evaluation.frechet import Statistics, statistics
+from gat.evaluation.measures import (
+    frechet,
+    frechet_influences,
+    inception_score,
+    kid,
+    kid_influences,
+    precision_recall,
+)
+
+WIDTH = 48
+SCALES = np.arange(1, WIDTH + 1) ** -0.5  # a spectrum that falls off, as features' do
+
+
+def draw(count: int, seed: int, shift: float = 0.0, gain: float = 1.0) -> Tensor:
+    values = np.random.default_rng(seed).normal(size=(count, WIDTH)) * SCALES * gain + shift * SCALES
+    return torch.from_numpy(values)
+
+
+REFERENCE = statistics([draw(4000, seed=99)])
+
+
+@pytest.mark.parametrize("count", [30, 500])  # also fewer samples than features
+def test_frechet_is_torch_fidelitys_and_scipys(count: int) -> None:
+    features = draw(count, 1, shift=0.3, gain=1.2)
+    ours = frechet(features, REFERENCE, "N-1").value
+    theirs = fid_statistics_to_metric(
+        fid_features_to_statistics(features), {"mu": REFERENCE.mu, "sigma": REFERENCE.sigma}, verbose=False
+    )[KEY_METRIC_FID]
+    own = statistics([features])
+    root = np.real(scipy.linalg.sqrtm(own.sigma @ REFERENCE.sigma))
+    by_scipy = np.sum((own.mu - REFERENCE.mu) ** 2) + np.trace(own.sigma + REFERENCE.sigma - 2 * root)
+    assert ours == pytest.approx(theirs, rel=1e-9)
+    assert ours == pytest.approx(by_scipy, rel=1e-6)
+
+
+def test_influences_are_the_derivative_by_weight() -> None:
+    """One sample counted once more, against the influence of that sample divided by the count."""
+    features = draw(400, 2, shift=0.2, gain=1.1)
+    influences = frechet_influences(features, statistics([features], covariance="N"), REFERENCE)
+    assert influences.mean() == pytest.approx(0, abs=1e-12)
+    base = weighted(features, np.full(400, 1 / 400))
+    for i in (0, 17, 399):
+        step = 1e-5
+        weights = np.full(400, (1 - step) / 400)
+        weights[i] += step
+        assert (weighted(features, weights) - base) / step == pytest.approx(influences[i], rel=1e-2, abs=1e-3)
+
+
+def weighted(features: Tensor, weights: np.ndarray) -> float:
+    """Distance of samples with ``weights`` that sum to 1, by scipy."""
+    x = features.numpy()
+    mu = weights @ x
+    sigma = (x - mu).T @ ((x - mu) * weights[:, None])
+    root = np.real(scipy.linalg.sqrtm(sigma @ REFERENCE.sigma))
+    return float(np.sum((mu - REFERENCE.mu) ** 2) + np.trace(sigma + REFERENCE.sigma - 2 * root))
+
+
+@pytest.mark.parametrize("count", [40, 400])
+def test_interval_tells_the_scatter_of_independent_draws(count: int) -> None:
+    """Half widths against 1.96 standard deviations over 60 draws; resampled images would lie far above the number."""
+    draws = [frechet(draw(count, seed, 0.3, 1.2), REFERENCE, "N-1") for seed in range(60)]
+    scatter = 1.96 * np.std([e.value for e in draws])
+    half = np.mean([(e.interval[1] - e.interval[0]) / 2 for e in draws])
+    assert 0.75 < half / scatter < 1.35
+    features = draw(count, 0, 0.3, 1.2)
+    rows = np.random.default_rng(0).integers(count, size=(20, count))
+    resampled = [frechet(features[r], REFERENCE, "N-1").value for r in rows]
+    assert np.mean(resampled) > draws[0].interval[1]
+
+
+def test_small_samples_lie_above() -> None:
+    """The bias of a small sample, which no interval shows."""
+    small = np.mean([frechet(draw(50, seed), REFERENCE, "N-1").value for seed in range(10)])
+    large = np.mean([frechet(draw(2000, seed), REFERENCE, "N-1").value for seed in range(10)])
+    assert small > 5 * large
+
+
+def test_kid_of_two_clouds_by_hand() -> None:
+    """All samples in one subset: (mean kernel within) - (mean across), kernel (x y / d + 1)^3."""
+    a, b = draw(40, 1, shift=0.5), draw(60, 2)
+
+    def kernel(x: Tensor, y: Tensor) -> Tensor:
+        return (x @ y.T / WIDTH + 1) ** 3
+
+    def within(x: Tensor) -> float:
+        k = kernel(x, x)
+        return float((k.sum() - k.diagonal().sum()) / (len(x) * (len(x) - 1)))
+
+    whole = within(a) + within(b) - 2 * float(kernel(a, b).mean())
+    influences = kid_influences(a, b)
+    expected = (
+        2
+        * np.array([float(kernel(a[i : i + 1], a).sum() - kernel(a[i : i + 1], a[i : i + 1])) / 39 for i in range(40)])
+        - 2 * kernel(a, b).mean(dim=1).numpy()
+    )
+    assert influences == pytest.approx(expected - expected.mean(), rel=1e-9)
+    assert kid(a, b).value == pytest.approx(whole, rel=0.3)  # 100 random subsets of 40
+    assert kid(a, a + 5).value > 100 * abs(kid(draw(40, 3), draw(60, 4)).value)
+
+
+def test_inception_score_by_hand() -> None:
+    """Perfectly sure, all classes equally often: the number of classes. Never sure: 1."""
+    sure = torch.eye(5).repeat(200, 1) * 30
+    estimate = inception_score(sure[torch.randperm(1000, generator=torch.Generator().manual_seed(0))])
+    assert estimate.value == pytest.approx(5, rel=0.15)  # splits of 10 samples do not have all classes equally often
+    assert inception_score(torch.zeros(50, 5)).value == pytest.approx(1)
+    with pytest.raises(UserError, match="the Inception Score needs at least 10 samples, there are 9"):
+        inception_score(torch.zeros(9, 5))
+
+
+def test_precision_and_recall_by_hand() -> None:
+    """Half of the samples among the real images, half far away; the real ones are two clouds, of which one is drawn."""
+    first, second = draw(50, 1), draw(50, 2) + 100
+    real = torch.cat([first, second])
+    fake = torch.cat([first + 1e-4, draw(50, 3) - 100])
+    precision, recall = precision_recall(fake, real)
+    assert precision.value == pytest.approx(0.5)
+    assert recall.value == pytest.approx(0.5)
+    assert precision.interval_by == "Wilson"
+    assert precision.interval[0] < 0.42 < 0.58 < precision.interval[1]
+    with pytest.raises(UserError, match="precision and recall need more than 3 images, there are 3"):
+        precision_recall(fake[:3], real)
+
+
+def test_statistics_of_other_features() -> None:
+    with pytest.raises(UserError, match="statistics of 48 and 2 features cannot be compared"):
+        frechet(draw(10, 0), Statistics(np.zeros(2), np.eye(2)), "N-1")
