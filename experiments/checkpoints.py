@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.settings import run_config, typed
@@ -13,10 +12,11 @@ from gat.pretrained import WHAT_THERE_IS, Pretrained, load_pretrained
 OF_THE_RUN = ("data", "autoencoder", "evaluation")
 
 
-def asked_for(settings: DictConfig) -> tuple[Pretrained, Config]:
+def asked_for(settings: DictConfig, overrides: list[str]) -> tuple[Pretrained, Config]:
     """The generator of ``checkpoint=`` or ``run=``, and the settings; :class:`UserError` for neither, both, or none there.
 
-    A run's data, autoencoder and evaluation are its own, unless the command line says ``evaluation=NAME`` or sets a field.
+    A run's data, autoencoder and evaluation are its own, unless ``overrides``, what was typed, say ``evaluation=NAME`` or set
+    a field.
     """
     given = [where for where in (settings.checkpoint, settings.run) if where is not None]
     if len(given) != 1:
@@ -28,7 +28,7 @@ def asked_for(settings: DictConfig) -> tuple[Pretrained, Config]:
         raise UserError(
             f"{pretrained.source}: its run's config.yaml is not beside checkpoints/: leave it in its run folder"
         )
-    return pretrained, merged(settings, pretrained.home / "config.yaml", list(HydraConfig.get().overrides.task))
+    return pretrained, merged(settings, pretrained.home / "config.yaml", overrides)
 
 
 def merged(settings: DictConfig, file: Path, overrides: list[str]) -> Config:

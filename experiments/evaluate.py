@@ -6,6 +6,7 @@ one JSON record, with each number's protocol and interval, into the run's ``eval
 """
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from experiments.exits import exits
@@ -20,7 +21,7 @@ def main(settings: DictConfig) -> None:
     from experiments.evaluating import evaluate, table  # seconds of imports
 
     with exits():
-        record = evaluate(settings)
+        record = evaluate(settings, list(HydraConfig.get().overrides.task))
         if record is not None:
             print(table(record))
 

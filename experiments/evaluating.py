@@ -28,12 +28,12 @@ FOLDER = "evaluations"
 REMEDY = "start the same command again (what is made is kept), or set another out"
 
 
-def evaluate(settings: DictConfig) -> dict[str, Any] | None:
-    """Carry out the evaluation; its record in the main process, None in the others.
+def evaluate(settings: DictConfig, overrides: list[str]) -> dict[str, Any] | None:
+    """Carry out the evaluation; its record in the main process, None in the others. ``overrides``: what was typed.
 
     Raises :class:`gat.errors.UserError` for every mistake in checkpoint, protocol or reference.
     """
-    pretrained, config = asked_for(settings)
+    pretrained, config = asked_for(settings, overrides)
     measure: MeasureConfig = OmegaConf.to_object(settings.measure)  # type: ignore[assignment]
     check_measures(config.evaluation, measure)
     with joined(config.training.device) as processes:

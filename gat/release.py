@@ -47,8 +47,14 @@ def load_generator(state: StateDict) -> Generator:
 
     Raises ValueError naming the first key that is unknown, missing or of a wrong shape.
     """
-    patch_weight = _patch_weight(state)
-    width, channels, patch, _ = patch_weight.shape
+    dims = generator_dims_of(state)
+    dead = {"x_embedder.proj.weight": _patch_weight(state).shape, "x_embedder.proj.bias": torch.Size([dims.width])}
+    return _load(Generator(dims), state, GENERATOR_RENAMES, dead)
+
+
+def generator_dims_of(state: StateDict) -> GeneratorDims:
+    """A generator's dimensions, from its tensors' names and shapes alone. Raises ValueError as :func:`load_generator`."""
+    width, channels, patch, _ = _patch_weight(state).shape
     dims = GeneratorDims(
         width=width,
         depth=_count(state, "blocks"),
@@ -61,8 +67,7 @@ def load_generator(state: StateDict) -> Generator:
     )
     if dims.depth % dims.num_stages:
         raise ValueError(f"final_layers: {dims.num_stages} stages do not divide {dims.depth} blocks")
-    dead = {"x_embedder.proj.weight": patch_weight.shape, "x_embedder.proj.bias": torch.Size([width])}
-    return _load(Generator(dims), state, GENERATOR_RENAMES, dead)
+    return dims
 
 
 def load_discriminator(state: StateDict) -> Discriminator:

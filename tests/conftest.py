@@ -4,11 +4,14 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 from safetensors.torch import load_file
 from torch import Tensor
 
 from experiments.settings import CONF, register, run_config
 from gat.config import Config
+from gat.training.run import run
+from tests.small_run import SMALL, write_images
 
 register()
 DATA = Path(__file__).parent / "data"
@@ -30,10 +33,27 @@ def relative_error(ours: Tensor, theirs: Tensor) -> float:
     return float((ours - theirs).detach().norm() / theirs.norm())
 
 
+def composed(*overrides: str) -> DictConfig:
+    """The settings that a command makes of ``overrides``."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", overrides=list(overrides))
+
+
 def compose_config(*overrides: str) -> Config:
     """The configuration that ``python experiments/run.py`` makes of ``overrides``."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return run_config(compose("config", overrides=list(overrides)))
+    return run_config(composed(*overrides))
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a trained run/ (8 samples, truncation 0.25) and its prepared/ data of two classes."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "images").mkdir()
+    write_images(folder / "images")
+    paths = (f"data.root={folder}/images", f"paths.prepared={folder}/prepared", f"paths.run={folder}/run")
+    off = ("teacher=none", "objective.alignment_weight=0", "evaluation.truncation=0.25")
+    run(compose_config(*SMALL, *off, *paths))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -115,8 +115,6 @@ def test_inception_score_by_hand() -> None:
     estimate = inception_score(sure[torch.randperm(1000, generator=torch.Generator().manual_seed(0))])
     assert estimate.value == pytest.approx(5, rel=0.15)  # splits of 10 samples do not have all classes equally often
     assert inception_score(torch.zeros(50, 5)).value == pytest.approx(1)
-    with pytest.raises(UserError, match="the Inception Score needs at least 10 samples, there are 9"):
-        inception_score(torch.zeros(9, 5))
 
 
 def test_precision_and_recall_by_hand() -> None:
@@ -129,8 +127,6 @@ def test_precision_and_recall_by_hand() -> None:
     assert recall.value == pytest.approx(0.5)
     assert precision.interval_by == "Wilson"
     assert precision.interval[0] < 0.42 < 0.58 < precision.interval[1]
-    with pytest.raises(UserError, match="precision and recall need more than 3 images, there are 3"):
-        precision_recall(fake[:3], real)
 
 
 def test_statistics_of_other_features() -> None:

@@ -33,8 +33,10 @@ def sampled(
     generator: Generator, autoencoder: AutoencoderKL, truncation: float = 0.0, batch_size: int = COUNT
 ) -> list[Tensor]:
     z, labels = draw_inputs(COUNT, CLASSES, 0, "balanced")
-    how = {"truncation": truncation, "conversion": "rounded", "batch_size": batch_size}
-    return list(sample_images(generator, autoencoder, SCALE, z, labels, **how))
+    made = sample_images(
+        generator, autoencoder, SCALE, z, labels, truncation=truncation, conversion="rounded", batch_size=batch_size
+    )
+    return list(made)
 
 
 # inputs

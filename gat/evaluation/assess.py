@@ -13,8 +13,9 @@ from gat.config import EvaluationConfig, MeasureConfig
 from gat.errors import UserError, require_choice
 from gat.evaluation.extractors import extractor_tag, make_extractor, require_extractor
 from gat.evaluation.features import SampleFeatures, image_features
+from gat.evaluation.frechet import Statistics, check_width
 from gat.evaluation.intervals import Estimate
-from gat.evaluation.measures import frechet, inception_score, kid, precision_recall
+from gat.evaluation.measures import NEIGHBOURS, SPLITS, frechet, inception_score, kid, precision_recall
 from gat.evaluation.numbers import Number, number_name
 from gat.evaluation.protocol import Protocol, check_rules
 from gat.evaluation.reference import Reference
@@ -35,9 +36,23 @@ def check_measures(config: EvaluationConfig, measure: MeasureConfig) -> None:
         raise UserError(f"measure.metrics=[] measures nothing: choose of {', '.join(METRICS)}")
     for name in (config.extractor, *measure.also_extractors):
         require_extractor(name)
+    fewest = {"inception_score": SPLITS, "precision_recall": NEIGHBOURS + 1}
+    for metric in measure.metrics:
+        if min(config.samples, *measure.also_samples, config.samples) < fewest.get(metric, 2):
+            raise UserError(
+                f"measure.metrics={metric} needs at least {fewest[metric]} samples: use more, or leave it out"
+            )
     for count in measure.also_samples:
         if not 2 <= count <= config.samples:
             raise UserError(f"measure.also_samples={count} must lie between 2 and evaluation.samples={config.samples}")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Real images in one extractor's features: statistics of all, and features (m, d) of some; None if not asked for."""
+
+    statistics: Statistics | None
+    real: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -55,9 +70,14 @@ class Assessment:
     processes: Processes
 
     def numbers(self) -> list[Number]:
-        """Sample, extract, measure. In several processes each makes its share; the main one measures, the others get []."""
-        self._check()
+        """Sample, extract, measure. In several processes each makes its share; the main one measures, the others get [].
+
+        Raises :class:`UserError`, before anything is sampled, for a reference that does not fit.
+        """
+        self._check_size()
         extractors = self._extractors()
+        with self.processes.main_first():
+            compared = {name: self._compared(extractor) for name, extractor in extractors.items()}
         rules = [self.subject.decoder_name, self.config.truncation, self.config.to_uint8, self.config.labels]
         made = SampleFeatures(self.subject, self.config, extractors, self.facts | {"rules": rules}, self.folder)
         made.make()
@@ -65,14 +85,17 @@ class Assessment:
         if not self.processes.is_main:
             return []
         features = made.read()
-        counts = sorted({self.config.samples, *self.measure.also_samples}, reverse=True)
         found = [
-            number for name, extractor in extractors.items() for number in self._of(name, extractor, features, counts)
+            number
+            for name, extractor in extractors.items()
+            for number in self._of(
+                extractor, [features[f"{name}/{x}"] for x in extractor.features_list], compared[name]
+            )
         ]
         made.clear()
         return found
 
-    def _check(self) -> None:
+    def _check_size(self) -> None:
         if self.reference.image_px not in (None, self.subject.image_px):
             raise UserError(
                 f"the samples have {self.subject.image_px} pixels, the reference {self.reference.image_px}: compare with "
@@ -81,43 +104,49 @@ class Assessment:
 
     def _extractors(self) -> dict[str, FeatureExtractorBase]:
         """By name: the protocol's own, and those of further Fréchet distances. Downloads come one process at a time."""
-        own = ("fid", "isc") if "inception_score" in self.measure.metrics else ("fid",)
+        config, own = self.config, ("fid", "isc") if "inception_score" in self.measure.metrics else ("fid",)
         with self.processes.main_first():
-            found = {
-                self.config.extractor: make_extractor(
-                    self.config.extractor, self.config.extractor_weights, self.device, own
-                )
-            }
+            found = {config.extractor: make_extractor(config.extractor, config.extractor_weights, self.device, own)}
             for name in self.measure.also_extractors:
                 found.setdefault(name, make_extractor(name, None, self.device))
         return found
 
-    def _of(
-        self, name: str, extractor: FeatureExtractorBase, features: dict[str, Tensor], counts: list[int]
-    ) -> Iterator[Number]:
-        """The numbers in one extractor's features."""
-        pooled, *logits = (features[f"{name}/{layer}"] for layer in extractor.features_list)
-        metrics = self.measure.metrics if name == self.config.extractor else ["frechet"]
-        statistics = self.reference.statistics(extractor) if "frechet" in metrics else None
-        real = None
+    def _metrics(self, extractor: FeatureExtractorBase) -> list[str]:
+        return self.measure.metrics if extractor.get_name() == self.config.extractor else ["frechet"]
+
+    def _compared(self, extractor: FeatureExtractorBase) -> Compared:
+        """What the reference gives in these features."""
+        metrics, statistics, real = self._metrics(extractor), None, None
+        if "frechet" in metrics:
+            statistics = self.reference.statistics(extractor)
+            side = self.subject.image_px
+            black = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=self.device)
+            check_width(extractor(black)[0].shape[1], len(statistics.mu))
         if {"kid", "precision_recall"} & set(metrics):
             real = image_features(self.reference.images(self.measure.reference_images), extractor, self.device)
-        for count in counts:
-            protocol = self._protocol(extractor, count)
-            some = pooled[:count].to(self.device)
-            if statistics is not None:
-                yield self._number("frechet", name, protocol, frechet(some, statistics, self.config.covariance))
-            if "kid" in metrics and real is not None:
-                yield self._number("kid", name, protocol, kid(some, real.to(self.device)), self._real_note(real))
-            if "precision_recall" in metrics and real is not None:
-                precision, recall = precision_recall(some, real.to(self.device))
-                yield self._number("precision", name, protocol, precision, self._real_note(real))
-                yield self._number("recall", name, protocol, recall, self._real_note(real))
-            if "inception_score" in metrics:
-                yield self._number("inception_score", name, protocol, inception_score(logits[0][:count]))
+            if len(real) <= NEIGHBOURS:
+                raise UserError(f"{len(real)} real images are too few for KID, precision and recall: leave these out")
+        return Compared(statistics, real)
 
-    def _real_note(self, real: Tensor) -> str:
-        return f"{len(real)} real images"
+    def _of(self, extractor: FeatureExtractorBase, features: list[Tensor], compared: Compared) -> Iterator[Number]:
+        """The numbers in one extractor's features: pooled (n, d) and, for the Inception Score, class logits (n, c)."""
+        name, metrics = extractor.get_name(), self._metrics(extractor)
+        for count in sorted({self.config.samples, *self.measure.also_samples}, reverse=True):
+            protocol = self._protocol(extractor, count)
+            some = features[0][:count].to(self.device)
+            if compared.statistics is not None:
+                yield self._number(
+                    "frechet", name, protocol, frechet(some, compared.statistics, self.config.covariance)
+                )
+            if compared.real is not None:
+                real, note = compared.real.to(self.device), f"{len(compared.real)} real images"
+                if "kid" in metrics:
+                    yield self._number("kid", name, protocol, kid(some, real), note)
+                if "precision_recall" in metrics:
+                    for kind, estimate in zip(("precision", "recall"), precision_recall(some, real), strict=True):
+                        yield self._number(kind, name, protocol, estimate, note)
+            if "inception_score" in metrics:
+                yield self._number("inception_score", name, protocol, inception_score(features[1][:count]))
 
     def _number(self, kind: str, name: str, protocol: Protocol, estimate: Estimate, note: str | None = None) -> Number:
         return Number(number_name(kind, name, protocol.samples), estimate.value, protocol, estimate, note)

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torchvision.utils import save_image
 
 from gat.config import EvaluationConfig
 from gat.data.prepared import PreparedSet
@@ -22,6 +21,7 @@ from gat.evaluation.sampling import draw_inputs, sample_images
 from gat.evaluation.subject import decoder_of
 from gat.models import Generator
 from gat.processes import ALONE, Processes
+from gat.samples.pictures import save_grid
 
 GRID_SEED_OFFSET = 1
 
@@ -80,7 +80,7 @@ class Evaluator:
         labels = torch.arange(rows).repeat_interleave(self.config.grid_columns)
         z, _ = draw_inputs(len(labels), rows, self.config.seed + GRID_SEED_OFFSET, "balanced")
         images = torch.cat([batch.cpu() for batch in self._sample(generator, z, labels)])
-        save_image(images.float() / 255, file, nrow=self.config.grid_columns, padding=1)
+        save_grid(images, file, self.config.grid_columns)
 
     def _floor(self) -> Number:
         protocol = self._protocol(min(self.config.samples, len(self.data)))

@@ -68,10 +68,15 @@ def divisor(count: int, covariance: str) -> int:
 
 def frechet_distance(a: Statistics, b: Statistics) -> float:
     """|mu_a - mu_b|^2 + tr(sigma_a + sigma_b - 2 (sigma_a sigma_b)^(1/2)). :class:`UserError` for different features."""
-    if a.mu.shape != b.mu.shape:
-        raise UserError(
-            f"statistics of {len(a.mu)} and {len(b.mu)} features cannot be compared: "
-            "evaluation.reference must come from evaluation.extractor"
-        )
+    check_width(len(a.mu), len(b.mu))
     ours, theirs = ({"mu": s.mu, "sigma": s.sigma} for s in (a, b))
     return float(fid_statistics_to_metric(ours, theirs, verbose=False)[KEY_METRIC_FID])
+
+
+def check_width(own: int, reference: int) -> None:
+    """:class:`UserError` unless samples and reference have equally many features."""
+    if own != reference:
+        raise UserError(
+            f"statistics of {own} and {reference} features cannot be compared: evaluation.reference must come from "
+            "evaluation.extractor"
+        )

@@ -1,0 +1,72 @@
+"""A pipeline folder from a checkpoint, and its upload."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from experiments.checkpoints import asked_for
+from gat.errors import UserError, first_line
+from gat.evaluation.subject import open_data, open_subject
+from gat.files import told
+from gat.model_card import model_card, write_model_card
+from gat.pipeline import make_pipeline
+from gat.pretrained import Pretrained
+from gat.training.results import RECORD
+
+CPU = torch.device("cpu")
+
+
+def export(settings: DictConfig, overrides: list[str]) -> str:
+    """Write the pipeline and its card, upload them if asked to; what to tell the user. ``overrides``: what was typed.
+
+    Raises :class:`gat.errors.UserError` for every mistake in checkpoint and settings, and where the hub refuses.
+    """
+    pretrained, config = asked_for(settings, overrides)
+    out = Path(settings.out) if settings.out else (pretrained.home or Path()) / "pipeline"
+    if out.resolve() == (pretrained.home or Path()).resolve():
+        raise UserError(f"out={out}: is where the weights come from: set another out")
+    data = open_data(pretrained, config, CPU) if pretrained.kind == "run" else None
+    subject = open_subject(pretrained, config, data, CPU)
+    parts = (subject.generator, subject.decoder, subject.scale, subject.class_names or None)
+    pipeline = make_pipeline(*parts, config.evaluation.truncation)
+    where = settings.export.push_to or str(out)
+    card = model_card(pipeline, where, pretrained.facts, record_of(pretrained), license=settings.export.license)
+    with told(f"pipeline in {out}", "start the same command again, or set another out"):
+        out.mkdir(parents=True, exist_ok=True)
+        pipeline.save_pretrained(out, safe_serialization=True)
+        write_model_card(out, card)
+    if settings.export.push_to:
+        upload(out, settings.export.push_to)
+        return f"{out}, https://huggingface.co/{settings.export.push_to}"
+    return f"{out}: {', '.join(sorted(str(file.relative_to(out)) for file in out.rglob('*') if file.is_file()))}"
+
+
+def record_of(pretrained: Pretrained) -> dict[str, Any] | None:
+    """The record of the run, if there is one; :class:`UserError` if it cannot be read."""
+    file = pretrained.home / RECORD if pretrained.kind == "run" and pretrained.home else None
+    if file is None or not file.is_file():
+        return None
+    try:
+        record: dict[str, Any] = json.loads(file.read_text())
+    except ValueError as error:
+        raise UserError(
+            f"{file}: cannot be read ({first_line(error)}): start its run again to have it written"
+        ) from error
+    return record
+
+
+def upload(folder: Path, name: str) -> None:
+    """To OWNER/NAME on the hub, made if need be; :class:`UserError` if that refuses (the folder stays)."""
+    import huggingface_hub
+
+    try:
+        huggingface_hub.create_repo(name, exist_ok=True)
+        huggingface_hub.upload_folder(repo_id=name, folder_path=folder)
+    except Exception as error:  # the hub's client and the network each raise their own kinds
+        raise UserError(
+            f"export.push_to={name}: the hub refuses ({first_line(error)}): log in (hf auth login), or check the name; the "
+            f"pipeline is whole in {folder}"
+        ) from error

@@ -1,0 +1,105 @@
+"""experiments/export.py: a pipeline that draws what the run's generator draws, with a card that has the run's numbers."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from experiments import exporting
+from gat.data.autoencoder import decode
+from gat.data.images import to_uint8
+from gat.data.prepared import PreparedSet
+from gat.errors import UserError
+from gat.pipeline import GATPipeline
+from gat.pretrained import load_pretrained
+from tests.conftest import composed
+from tests.data_helpers import random_autoencoder, without_network
+from tests.released import training_checkpoint, write_checkpoint
+
+
+def export(*overrides: str) -> str:
+    return exporting.export(composed(*overrides), list(overrides))
+
+
+def of_run(trained: Path, *overrides: str) -> str:
+    return export(f"run={trained}/run", f"paths.prepared={trained}/prepared", *overrides)
+
+
+@pytest.fixture(scope="module")
+def exported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exported") / "pipeline"
+    told = of_run(trained, f"out={folder}")
+    assert told.startswith(f"{folder}: README.md, generator/config.json")
+    return folder
+
+
+def test_the_pipeline_draws_what_the_run_draws(trained: Path, exported: Path) -> None:
+    pipe = GATPipeline.from_pretrained(exported)
+    (manifest,) = (trained / "prepared").glob("*/manifest.json")
+    data, generator = PreparedSet(manifest.parent), load_pretrained(str(trained / "run")).generator
+    z = torch.randn(2, 64, generator=torch.Generator().manual_seed(5))
+    stages = generator(z, torch.tensor([1, 0]), truncation=0.25)  # the run's own truncation is the pipeline's default
+    expected = to_uint8(decode(data.autoencoder(), stages[-1], data.manifest.scale))
+    images = pipe(class_labels=["pears", 0], generator=torch.Generator().manual_seed(5)).images
+    assert np.array_equal(np.stack(images), expected.permute(0, 2, 3, 1).numpy())
+
+
+def test_the_card_has_the_runs_numbers_with_their_protocol(trained: Path, exported: Path) -> None:
+    card = (exported / "README.md").read_text()
+    record = json.loads((trained / "run" / "record.json").read_text())
+    name = "FD-EfficientNetLite0-8"
+    assert f"`{name}`" in card
+    assert record["final_metrics"]["protocol"][name] in card
+    assert "truncation 0.25" in card
+    assert record["git"]["commit"] in card
+
+
+def test_an_exported_pipeline_is_a_checkpoint_again(trained: Path, exported: Path) -> None:
+    again = load_pretrained(str(exported))
+    own = load_pretrained(str(trained / "run")).generator.state_dict()
+    assert again.kind == "pipeline"
+    assert all(torch.equal(value, own[key]) for key, value in again.generator.state_dict().items())
+    with pytest.raises(UserError, match="is where the weights come from: set another out"):
+        export(f"checkpoint={exported}", f"out={exported}")
+
+
+def test_released_weights(tmp_path: Path, reference: dict[str, Tensor]) -> None:
+    file = write_checkpoint(tmp_path / "0150000.pt", training_checkpoint(reference))
+    random_autoencoder().save_pretrained(tmp_path / "vae")
+    export(f"checkpoint={file}", f"evaluation.decoder={tmp_path}/vae", f"out={tmp_path}/pipeline")
+    pipe = GATPipeline.from_pretrained(tmp_path / "pipeline")
+    stages = load_pretrained(str(file)).generator(reference["z"].float(), reference["labels"])
+    ours = pipe.generator(reference["z"].float(), reference["labels"])
+    torch.testing.assert_close(ours, stages, rtol=1e-4, atol=1e-5)
+    assert "the paper's authors" in (tmp_path / "pipeline" / "README.md").read_text()
+
+
+def test_upload(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    monkeypatch.setattr("huggingface_hub.create_repo", lambda name, exist_ok: calls.append((name, exist_ok)))
+    monkeypatch.setattr(
+        "huggingface_hub.upload_folder",
+        lambda repo_id, folder_path: calls.append((repo_id, sorted(f.name for f in Path(folder_path).rglob("*.*")))),
+    )
+    told = of_run(trained, f"out={tmp_path}/p", "export.push_to=me/gat", "export.license=mit")
+    assert told == f"{tmp_path}/p, https://huggingface.co/me/gat"
+    weights = "diffusion_pytorch_model.safetensors"
+    files = ["README.md", "config.json", "config.json", weights, weights, "model_index.json"]
+    assert calls == [("me/gat", True), ("me/gat", files)]
+    card = (tmp_path / "p" / "README.md").read_text()
+    assert 'from_pretrained("me/gat")' in card
+    assert "license: mit" in card
+
+
+def test_a_hub_that_refuses_leaves_the_pipeline(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_network(monkeypatch, tmp_path / "hub")
+    with pytest.raises(
+        UserError, match=r"export\.push_to=me/gat: the hub refuses \(.*; the pipeline is whole in"
+    ) as told:
+        of_run(trained, f"out={tmp_path}/p", "export.push_to=me/gat")
+    assert "\n" not in str(told.value)
+    assert (tmp_path / "p" / "README.md").is_file()
