@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TEST_PROCESSES ?= 2
 UV := $(shell command -v uv 2>/dev/null || echo $(BIN)/uv)
 
 .PHONY: install demo test lint format lock clean
@@ -24,7 +25,7 @@ demo: install
 	$(BIN)/python experiments/run.py
 
 test: install
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .

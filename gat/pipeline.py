@@ -33,7 +33,7 @@ from gat.data.autoencoder import decode
 from gat.data.images import to_uint8
 from gat.errors import UserError, require_choice
 from gat.models import Generator
-from gat.models.generator import Z_DIM, GeneratorDims
+from gat.models.generator import Z_DIM, GeneratorDims, check_truncation
 from gat.rng import seeded_init
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
@@ -228,12 +228,6 @@ def check_class(number: int, num_classes: int, where: str) -> None:
         raise UserError(
             f"{where}: there is no class {number}: this generator has {num_classes} classes, 0 to {num_classes - 1}"
         )
-
-
-def check_truncation(truncation: float) -> None:
-    """:class:`UserError` unless it lies in [0, 1]."""
-    if not 0 <= truncation <= 1:
-        raise UserError(f"truncation={truncation} must lie between 0 (off) and 1")
 
 
 def make_pipeline(

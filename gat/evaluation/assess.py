@@ -10,6 +10,7 @@ from torch import Tensor
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
 from gat.config import EvaluationConfig, MeasureConfig
+from gat.data.autoencoder import weights_digest
 from gat.errors import UserError, require_choice
 from gat.evaluation.extractors import extractor_tag, make_extractor, require_extractor
 from gat.evaluation.features import SampleFeatures, image_features
@@ -78,8 +79,7 @@ class Assessment:
         extractors = self._extractors()
         with self.processes.main_first():
             compared = {name: self._compared(extractor) for name, extractor in extractors.items()}
-        rules = [self.subject.decoder_name, self.config.truncation, self.config.to_uint8, self.config.labels]
-        made = SampleFeatures(self.subject, self.config, extractors, self.facts | {"rules": rules}, self.folder)
+        made = SampleFeatures(self.subject, self.config, extractors, self._all_facts(), self.folder)
         made.make()
         self.processes.wait()
         if not self.processes.is_main:
@@ -94,6 +94,14 @@ class Assessment:
         ]
         made.clear()
         return found
+
+    def _all_facts(self) -> dict[str, Any]:
+        """Everything that the samples depend on, but for their number and seed."""
+        decoder, rules = self.subject.decoder, self.config
+        return self.facts | {
+            "decoder": [weights_digest(decoder), self.subject.scale],
+            "rules": [rules.truncation, rules.to_uint8, rules.labels],
+        }
 
     def _check_size(self) -> None:
         if self.reference.image_px not in (None, self.subject.image_px):

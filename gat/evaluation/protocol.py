@@ -13,6 +13,7 @@ from typing import Any
 
 from gat.config import EvaluationConfig
 from gat.errors import UserError, require_choice
+from gat.models.generator import check_truncation
 
 CONVERSIONS = ("rounded", "truncated")
 COVARIANCES = ("N", "N-1")
@@ -36,7 +37,7 @@ class Protocol:
     samples: int
     """Generated images."""
     decoder: str
-    """``own``, the decoder of the autoencoder whose latents were trained on; or the one used instead."""
+    """``own``, of the autoencoder whose latents were trained on; or the one used instead, a local one with a digest."""
     truncation: float
     """psi; 0 is off."""
     to_uint8: str
@@ -84,8 +85,7 @@ def check_rules(config: EvaluationConfig) -> None:
     require_choice("evaluation.to_uint8", config.to_uint8, CONVERSIONS)
     require_choice("evaluation.covariance", config.covariance, COVARIANCES)
     require_choice("evaluation.labels", config.labels, LABELS)
-    if not 0 <= config.truncation <= 1:
-        raise UserError(f"evaluation.truncation={config.truncation} must lie between 0 (off) and 1")
+    check_truncation(config.truncation, "evaluation.truncation")
     if config.samples == 1:
         raise UserError("evaluation.samples=1: one sample has no covariance: use at least 2")
 

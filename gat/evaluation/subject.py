@@ -8,7 +8,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from gat.config import Config
-from gat.data.autoencoder import load_autoencoder
+from gat.data.autoencoder import load_autoencoder, weights_digest
 from gat.data.identity import settled
 from gat.data.prepare import prepare
 from gat.data.prepared import PreparedSet
@@ -49,7 +49,13 @@ def decoder_of(data: PreparedSet, wanted: str | None) -> tuple[AutoencoderKL, st
             f"evaluation.decoder={wanted} cannot decode latents of {data.folder.name}'s tiny autoencoder: set "
             "evaluation.decoder=null"
         )
-    return load_autoencoder(wanted), wanted
+    return named_decoder(wanted)
+
+
+def named_decoder(wanted: str) -> tuple[AutoencoderKL, str]:
+    """An autoencoder by hub name or folder, and its name for the protocol: a folder's with a digest of the weights."""
+    model, place = load_autoencoder(wanted), Path(wanted)
+    return model, f"{place.resolve().name}@{weights_digest(model)[:12]}" if place.is_dir() else wanted
 
 
 def open_subject(pretrained: Pretrained, config: Config, data: PreparedSet | None, device: torch.device) -> Subject:
@@ -67,8 +73,8 @@ def open_subject(pretrained: Pretrained, config: Config, data: PreparedSet | Non
         decoder, name = load_autoencoder(str(pretrained.home / "vae")), OWN_DECODER
         scale, names = _pipeline_settings(pretrained.home)
     else:
-        decoder = load_autoencoder(wanted or SD_VAE_MSE)
-        name = OWN_DECODER if wanted in (None, SD_VAE_MSE) else str(wanted)
+        decoder, name = named_decoder(wanted or SD_VAE_MSE)
+        name = OWN_DECODER if name == SD_VAE_MSE else name
         scale = float(decoder.config["scaling_factor"])
     _check_fit(pretrained, decoder, data, wanted or "its autoencoder")
     return Subject(pretrained.generator.to(device), decoder.to(device), name, scale, names)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from gat.errors import UserError
 from gat.models.dims import NetworkDims
 from gat.models.layers import (
     Attention,
@@ -41,6 +42,12 @@ class GeneratorDims(NetworkDims):
     teacher_width: int = 0
     projector_width: int = 0
     aligned_block: int | None = None
+
+
+def check_truncation(truncation: float, setting: str = "truncation") -> None:
+    """:class:`UserError` unless psi lies in [0, 1]; ``setting``: what it is called there."""
+    if not 0 <= truncation <= 1:
+        raise UserError(f"{setting}={truncation} must lie between 0 (off) and 1")
 
 
 def second_moment_norm(x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from gat.data.autoencoder import decode
 from gat.data.images import to_uint8
 from gat.errors import UserError
 from gat.models import Generator
-from gat.models.generator import Z_DIM
+from gat.models.generator import Z_DIM, check_truncation
 from gat.rng import make_generator
 
 
@@ -62,8 +62,7 @@ def check_path(anchors: Sequence[Anchor], num_classes: int, frames: int, truncat
             raise UserError(f"anchor {tuple(anchor)}: seed {anchor.seed} must be at least 0")
     if frames < 1:
         raise UserError(f"frames={frames} must be at least 1")
-    if not 0 <= truncation <= 1:
-        raise UserError(f"truncation={truncation} must lie between 0 (off) and 1")
+    check_truncation(truncation)
 
 
 @torch.no_grad()
