@@ -5,11 +5,13 @@ PATH: a run's folder or checkpoint, the authors' released .pt, a pipeline folder
 one JSON record, with each number's protocol and interval, into the run's ``evaluations/``, or into ``out=FOLDER``.
 """
 
+import sys
+
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from experiments.exits import exits
+from experiments.exits import exits, not_many
 from experiments.settings import CONF, register
 
 register()
@@ -27,4 +29,5 @@ def main(settings: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    not_many(sys.argv)
     main()

@@ -1,8 +1,9 @@
 """How commands end: one line on standard error and an exit code instead of a traceback."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from omegaconf import MissingMandatoryValue
 from omegaconf.errors import InterpolationResolutionError
@@ -36,3 +37,12 @@ def fail(message: str, code: int, kind: str = "error") -> int:
     """Print one line to standard error; returns the exit ``code``."""
     print(f"{kind}: {message}", file=sys.stderr, flush=True)
     return code
+
+
+def not_many(arguments: Sequence[str]) -> None:
+    """Exit with code 2 if ``-m`` is among the arguments of a command that has no jobs to launch."""
+    with exits():
+        if {"-m", "--multirun"} & set(arguments):
+            raise UserError(
+                f"{Path(arguments[0]).name} launches no jobs: leave -m away, and start it under torchrun or sbatch"
+            )

@@ -4,11 +4,13 @@ Also of released weights: ``checkpoint=0150000.pt evaluation.decoder=stabilityai
 autoencoder, class names and a model card with the run's record; ``gat.pipeline.GATPipeline.from_pretrained`` reads them.
 """
 
+import sys
+
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from experiments.exits import exits
+from experiments.exits import exits, not_many
 from experiments.settings import CONF, register
 
 register()
@@ -24,4 +26,5 @@ def main(settings: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    not_many(sys.argv)
     main()

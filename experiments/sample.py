@@ -5,11 +5,13 @@ An interpolation moves in w through ``sample.seeds`` and ``sample.classes``. Und
 interrupted command goes on. Writes into the run's ``samples/``, or ``out=PATH``.
 """
 
+import sys
+
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from experiments.exits import exits
+from experiments.exits import exits, not_many
 from experiments.settings import CONF, register
 
 register()
@@ -26,4 +28,5 @@ def main(settings: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    not_many(sys.argv)
     main()

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from experiments import evaluating
+from experiments.exits import not_many
 from gat.data.autoencoder import build_tiny
 from gat.errors import UserError
 from gat.evaluation import features
@@ -218,3 +219,12 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     told = command(f"checkpoint={tmp_path}/nothing.pt", code=2)
     assert told.strip().startswith(f"error: checkpoint={tmp_path}/nothing.pt: no such file or folder")
     assert len(told.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["evaluate.py", "sample.py", "export.py"])
+def test_there_are_no_jobs_to_launch(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        not_many([f"experiments/{name}", "-m", "checkpoint=x"])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.startswith(f"error: {name} launches no jobs: leave -m away")
+    assert "not_many(sys.argv)" in (ROOT / "experiments" / name).read_text()

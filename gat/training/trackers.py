@@ -1,5 +1,6 @@
 """Optional trackers beside ``metrics.jsonl``: TensorBoard and Weights & Biases."""
 
+import json
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +17,10 @@ class Tracker(Protocol):
         """One line of metrics."""
         ...
 
+    def explain(self, protocols: dict[str, Any]) -> None:
+        """By which protocols the numbers are measured: by id."""
+        ...
+
     def close(self) -> None:
         """Flush and end."""
         ...
@@ -25,6 +30,9 @@ class NoTracker:
     """Keeps nothing."""
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
+        """Nothing."""
+
+    def explain(self, protocols: dict[str, Any]) -> None:
         """Nothing."""
 
     def close(self) -> None:
@@ -46,6 +54,10 @@ class TensorBoardTracker:
         for name, value in metrics.items():
             self.writer.add_scalar(name, value, step)
 
+    def explain(self, protocols: dict[str, Any]) -> None:
+        """As text."""
+        self.writer.add_text("protocols", json.dumps(protocols, indent=2))
+
     def close(self) -> None:
         """Flush and end."""
         self.writer.close()
@@ -66,6 +78,10 @@ class WandbTracker:
     def log(self, step: int, metrics: dict[str, float]) -> None:
         """Metrics by name at ``step``."""
         self.run.log(metrics, step=step)
+
+    def explain(self, protocols: dict[str, Any]) -> None:
+        """In the run's configuration."""
+        self.run.config.update({"protocols": protocols}, allow_val_change=True)
 
     def close(self) -> None:
         """Flush and end."""

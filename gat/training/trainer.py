@@ -20,6 +20,7 @@ from gat.training.divergence import Divergence, DivergenceWatch
 from gat.training.feed import Feed
 from gat.training.interrupt import InterruptRequest
 from gat.training.noise import draw_noise
+from gat.training.results import read_protocols
 from gat.training.run_folder import RunFolder
 from gat.training.sample_teacher import SampleTeacher, live_teacher
 from gat.training.setup import augment_rates, make_networks, my_rows, network_dims, step_settings
@@ -129,6 +130,8 @@ class Trainer:
         numbers = self._evaluate(self.evaluator) if evaluates and self.evaluator else []
         if self.processes.is_main:
             self.folder.append_metrics(line, numbers)
+            if numbers:
+                self.tracker.explain(read_protocols(self.folder.path))
             self.tracker.log(step, line | {number.name: number.value for number in numbers})
             shown = {key: f"{line[key]:.3f}" for key in SHOWN}
             progress.set_postfix(shown | {"lr": f"{line['lr_g']:.2g}", "img/s": f"{images_per_s:.0f}"})
