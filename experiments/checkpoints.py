@@ -10,6 +10,7 @@ from gat.errors import UserError, first_line
 from gat.pretrained import WHAT_THERE_IS, Pretrained, load_pretrained
 
 OF_THE_RUN = ("data", "autoencoder", "evaluation")
+PREPARED = "paths.prepared"
 
 
 def asked_for(settings: DictConfig, overrides: list[str]) -> tuple[Pretrained, Config]:
@@ -32,19 +33,30 @@ def asked_for(settings: DictConfig, overrides: list[str]) -> tuple[Pretrained, C
 
 
 def merged(settings: DictConfig, file: Path, overrides: list[str]) -> Config:
-    """The settings with those of a run's ``file`` for its data, autoencoder and evaluation, under what was typed.
+    """The settings with those of a run's ``file`` for its data (and where they lie), autoencoder and evaluation.
 
-    Raises :class:`UserError` for a file that does not fit this version.
+    What was typed wins: a whole group (``evaluation=paper``) or single fields. Raises :class:`UserError` for a file that does
+    not fit this version.
     """
     typed_in = {override.lstrip("+~").partition("=")[0] for override in overrides}
-    own = [group for group in OF_THE_RUN if group not in typed_in]
-    fields = [o for o in overrides if o.partition("=")[0].partition(".")[0] in own and "." in o.partition("=")[0]]
     base = OmegaConf.masked_copy(settings, [f.name for f in Config.__dataclass_fields__.values()])
     try:
         run = OmegaConf.load(file)
         assert isinstance(run, DictConfig)
-        for group in own:
+        for group in (group for group in OF_THE_RUN if group not in typed_in):
             base[group] = OmegaConf.merge(base[group], run[group])
-        return typed(OmegaConf.merge(base, OmegaConf.from_dotlist(fields)))
+            for field in (name for name in typed_in if name.startswith(f"{group}.")):
+                OmegaConf.update(base, field, OmegaConf.select(settings, field))
+        if PREPARED not in typed_in:
+            base.paths.prepared = str(prepared_of(Path(run.paths.prepared), file.parent))
+        return typed(base)
+    except UserError:
+        raise
     except Exception as error:  # YAML and OmegaConf each raise their own kinds
         raise UserError(f"{file}: not the settings of a run of this version ({first_line(error)})") from error
+
+
+def prepared_of(given: Path, run: Path) -> Path:
+    """Where a run's prepared data are: as given, or if that is not here, beside the run's folder or the folder of runs."""
+    places = (given, run.resolve().parent / given, run.resolve().parent.parent / given)
+    return next((place for place in places if place.is_dir()), given)

@@ -51,7 +51,7 @@ def draw(settings: DictConfig, overrides: list[str]) -> list[str]:
         out = Path(settings.out) if settings.out else default_out(pretrained, wanted)
         with told(f"samples in {out}", REMEDY), told_plainly():
             with processes.main_first():
-                subject = open_subject(pretrained, config, open_data(pretrained, config, device), device)
+                subject = open_subject(pretrained, config, open_data(pretrained, config), device)
             if wanted.kind in SETS:
                 written = draw_set(subject, pretrained, config, wanted, out, processes)
             elif processes.is_main:
@@ -66,15 +66,14 @@ def check_classes(wanted: SampleConfig, num_classes: int) -> None:
     for label in wanted.classes or []:
         if not 0 <= label < num_classes:
             raise UserError(f"sample.classes={label}: there are classes 0 to {num_classes - 1}: choose among these")
-    if wanted.count < 1:
-        raise UserError(f"sample.count={wanted.count} must be at least 1")
+    if wanted.count < 1 or wanted.seed < 0:
+        raise UserError(f"sample.count={wanted.count} and sample.seed={wanted.seed} must be at least 1 and 0")
 
 
 def default_out(pretrained: Pretrained, wanted: SampleConfig) -> Path:
     """In the run's or pipeline's folder, else in the present one."""
     suffix = {"grid": ".png", "interpolation": ".gif"}.get(wanted.kind, "")
-    home = pretrained.home or Path()
-    return home / "samples" / f"{pretrained.source.stem}-{wanted.kind}-seed{wanted.seed}{suffix}"
+    return pretrained.place / "samples" / f"{pretrained.source.stem}-{wanted.kind}-seed{wanted.seed}{suffix}"
 
 
 def draw_grid(subject: Subject, config: Config, wanted: SampleConfig, out: Path) -> list[str]:

@@ -13,10 +13,11 @@ from gat.evaluation.subject import open_data, open_subject
 from gat.files import told
 from gat.model_card import model_card, write_model_card
 from gat.pipeline import make_pipeline
-from gat.pretrained import Pretrained
+from gat.pretrained import PIPELINE_INDEX, Pretrained
 from gat.training.results import RECORD
 
 CPU = torch.device("cpu")
+UPLOADED = [PIPELINE_INDEX, "README.md", "generator/*", "vae/*"]
 
 
 def export(settings: DictConfig, overrides: list[str]) -> str:
@@ -25,13 +26,12 @@ def export(settings: DictConfig, overrides: list[str]) -> str:
     Raises :class:`gat.errors.UserError` for every mistake in checkpoint and settings, and where the hub refuses.
     """
     pretrained, config = asked_for(settings, overrides)
-    out = Path(settings.out) if settings.out else (pretrained.home or Path()) / "pipeline"
-    if out.resolve() == (pretrained.home or Path()).resolve():
-        raise UserError(f"out={out}: is where the weights come from: set another out")
-    data = open_data(pretrained, config, CPU) if pretrained.kind == "run" else None
+    out = Path(settings.out) if settings.out else pretrained.place / "pipeline"
+    check_place(out, pretrained)
+    data = open_data(pretrained, config) if pretrained.kind == "run" else None
     subject = open_subject(pretrained, config, data, CPU)
     parts = (subject.generator, subject.decoder, subject.scale, subject.class_names or None)
-    pipeline = make_pipeline(*parts, config.evaluation.truncation)
+    pipeline = make_pipeline(*parts, config.evaluation.truncation, subject.decoder_name)
     where = settings.export.push_to or str(out)
     card = model_card(pipeline, where, pretrained.facts, record_of(pretrained), license=settings.export.license)
     with told(f"pipeline in {out}", "start the same command again, or set another out"):
@@ -44,6 +44,14 @@ def export(settings: DictConfig, overrides: list[str]) -> str:
     return f"{out}: {', '.join(sorted(str(file.relative_to(out)) for file in out.rglob('*') if file.is_file()))}"
 
 
+def check_place(out: Path, pretrained: Pretrained) -> None:
+    """:class:`gat.errors.UserError` for a folder with anything but an earlier export."""
+    if pretrained.home is not None and out.resolve() == pretrained.home.resolve():
+        raise UserError(f"out={out}: is where the weights come from: set another out")
+    if out.is_dir() and any(out.iterdir()) and not (out / PIPELINE_INDEX).is_file():
+        raise UserError(f"out={out}: holds other things than a pipeline: name a new folder")
+
+
 def record_of(pretrained: Pretrained) -> dict[str, Any] | None:
     """The record of the run, if there is one; :class:`UserError` if it cannot be read."""
     file = pretrained.home / RECORD if pretrained.kind == "run" and pretrained.home else None
@@ -51,7 +59,8 @@ def record_of(pretrained: Pretrained) -> dict[str, Any] | None:
         return None
     try:
         record: dict[str, Any] = json.loads(file.read_text())
-    except ValueError as error:
+        record["config"], record["final_metrics"]
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{file}: cannot be read ({first_line(error)}): start its run again to have it written"
         ) from error
@@ -64,7 +73,7 @@ def upload(folder: Path, name: str) -> None:
 
     try:
         huggingface_hub.create_repo(name, exist_ok=True)
-        huggingface_hub.upload_folder(repo_id=name, folder_path=folder)
+        huggingface_hub.upload_folder(repo_id=name, folder_path=folder, allow_patterns=UPLOADED)
     except Exception as error:  # the hub's client and the network each raise their own kinds
         raise UserError(
             f"export.push_to={name}: the hub refuses ({first_line(error)}): log in (hf auth login), or check the name; the "

@@ -94,7 +94,7 @@ class GATPipeline(DiffusionPipeline):
 
     ``id2label``: names by class number, synonyms separated by commas as in ImageNet's. ``latent_scale``: the generator's
     latents are the autoencoder's times this; None: the autoencoder's ``scaling_factor``. ``truncation``: of calls that give
-    none, 0 (off) to 1 (the class means alone).
+    none, 0 (off) to 1 (the class means alone). ``decoder``: ``own`` if ``vae`` is what was trained on, else its name.
     """
 
     def __init__(
@@ -104,6 +104,7 @@ class GATPipeline(DiffusionPipeline):
         id2label: Names = None,
         latent_scale: Scale = None,
         truncation: float = 0.0,
+        decoder: str = "own",
     ) -> None:
         super().__init__()
         if vae.config.latent_channels != generator.dims.channels:
@@ -120,6 +121,7 @@ class GATPipeline(DiffusionPipeline):
             check_class(number, generator.dims.num_classes, "id2label")
         self.register_modules(generator=generator, vae=vae)
         self.register_to_config(id2label=names or None, latent_scale=float(scale), truncation=float(truncation))
+        self.register_to_config(decoder=decoder)
         self.labels = class_numbers(names)
         """Class numbers by name, of whole entries and of synonyms."""
 
@@ -236,6 +238,7 @@ def make_pipeline(
     latent_scale: float,
     class_names: Sequence[str] | None = None,
     truncation: float = 0.0,
+    decoder: str = "own",
 ) -> GATPipeline:
     """A pipeline of a copy of ``generator`` and of ``vae`` itself; ``class_names`` in the order of the class numbers."""
     if class_names is not None and len(class_names) != generator.dims.num_classes:
@@ -243,7 +246,7 @@ def make_pipeline(
             f"{len(class_names)} class names were given for {generator.dims.num_classes} classes: give one for each, or none"
         )
     id2label = None if class_names is None else dict(enumerate(class_names))
-    return GATPipeline(GATGenerator.of(generator), vae, id2label, latent_scale, truncation)
+    return GATPipeline(GATGenerator.of(generator), vae, id2label, latent_scale, truncation, decoder)
 
 
 # diffusers finds pipelines in its own namespace, and takes from the hub only components of modules that it knows there

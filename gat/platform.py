@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,17 @@ def keep_freed_memory() -> None:
         libc.mallopt(M_MMAP_MAX, 0)
         libc.mallopt(M_TRIM_THRESHOLD, KEEP_BYTES)
         libc.mallopt(M_TOP_PAD, GROW_BYTES)
+
+
+@contextlib.contextmanager
+def full_precision() -> Iterator[None]:
+    """Convolutions on a GPU in fp32 instead of TF32, PyTorch's default: numbers must not depend on the hardware's habits."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def cores() -> int:

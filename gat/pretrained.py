@@ -13,7 +13,8 @@ Averaged weights (``ema``) are taken where there are several. Pickles are read w
 import argparse
 import json
 import pickle
-from dataclasses import dataclass
+import zipfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,13 @@ class Pretrained:
     """Provenance for records: ``checkpoint``, ``kind``, ``sha256``, ``weights``, ``step``."""
     home: Path | None
     """The run's folder or the pipeline's; None for a lone file."""
+    fetched: bool = False
+    """Whether it lies in the hub's cache."""
+
+    @property
+    def place(self) -> Path:
+        """Where a command writes by default: the home, or the present folder."""
+        return self.home if self.home is not None and not self.fetched else Path()
 
 
 def load_pretrained(where: str) -> Pretrained:
@@ -62,17 +70,17 @@ def load_pretrained(where: str) -> Pretrained:
         return _from_folder(path)
     if path.is_file():
         return _from_file(path, where)
-    if where.count("/") in (1, 2) and not path.is_absolute() and not path.suffix:
-        return _from_folder(fetch(where))
+    if where.count("/") in (1, 2) and not path.is_absolute() and path.suffix not in (*PICKLES, ".safetensors"):
+        return replace(_from_folder(fetch(where)), fetched=True)
     raise UserError(f"checkpoint={where}: no such file or folder: give {WHAT_THERE_IS}")
 
 
 def fetch(where: str) -> Path:
-    """The local copy of OWNER/NAME[/SUBFOLDER] on the hub, its generator alone; :class:`UserError` if it cannot be had."""
+    """The local copy of OWNER/NAME[/SUBFOLDER] on the hub, its networks alone; :class:`UserError` if it cannot be had."""
     from huggingface_hub import snapshot_download
 
     owner, name, *subfolder = where.split("/")
-    wanted = ["/".join([*subfolder, part]) for part in (PIPELINE_INDEX, "generator/*")]
+    wanted = ["/".join([*subfolder, part]) for part in (PIPELINE_INDEX, "generator/*", "vae/*")]
     try:
         folder = Path(snapshot_download(f"{owner}/{name}", allow_patterns=wanted)).joinpath(*subfolder)
     except Exception as error:  # the hub's client and the network each raise their own kinds
@@ -118,7 +126,7 @@ def _from_run(file: Path) -> Pretrained:
 def _from_pickle(file: Path) -> Pretrained:
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+            content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except pickle.UnpicklingError as error:
         reason = next((line for line in str(error).splitlines() if "GLOBAL" in line), first_line(error)).strip()
         raise UserError(
@@ -132,8 +140,10 @@ def _from_pickle(file: Path) -> Pretrained:
             f"{file}: holds a {type(content).__name__}, not a checkpoint or state dict: give {WHAT_THERE_IS}"
         )
     key = next((name for name in WEIGHT_KEYS if isinstance(content.get(name), dict)), None)
+    if key is None and "discriminator" in content:
+        raise UserError(f"{file}: holds a discriminator, which draws nothing: give the generator's checkpoint")
     state = content[key] if key else content
-    step = content.get("steps") if key else None
+    step = int(content["steps"]) if key and "steps" in content else None
     return _made(_generator(file, state), "release", file, key or "state dict", None, step=step)
 
 
@@ -148,7 +158,7 @@ def _from_pipeline(folder: Path) -> Pretrained:
         config = json.loads((file.parent / "config.json").read_text())
         given = {key: value for key, value in config.items() if not key.startswith("_")}
         generator = Generator(GeneratorDims(**given))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
         raise UserError(
             f"{file.parent}/config.json: not a generator's ({first_line(error)}): export it anew"
         ) from error
@@ -158,11 +168,11 @@ def _from_pipeline(folder: Path) -> Pretrained:
 
 def _generator(file: Path, state: dict[str, Any]) -> Generator:
     """Of the release's state dict."""
-    tensors = {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
+    tensors = {str(key).removeprefix("module."): value for key, value in state.items() if isinstance(value, Tensor)}
     if any(sign in tensors for sign in DISCRIMINATOR_SIGNS):
         raise UserError(f"{file}: holds a discriminator, which draws nothing: give the generator's checkpoint")
     try:
-        return load_generator({key.removeprefix("module."): value.float() for key, value in tensors.items()})
+        return load_generator({key: value.float() for key, value in tensors.items()})
     except ValueError as error:
         raise UserError(f"{file}: no generator of GAT ({error}): give {WHAT_THERE_IS}") from error
 

@@ -26,6 +26,7 @@ def record_of(status: str = "finished", **changes: Any) -> dict[str, Any]:
     shared = {"patch": 4, "num_classes": 3, "latent_side": 8}
     return {
         "identity": "abc",
+        "run_folder": "runs/x",
         "status": status,
         "diverged": {"step": 3, "reason": "d_loss is nan"} if status == "diverged" else None,
         "config": asdict(compose_config("training.batch_size=4", "training.total_steps=4")),

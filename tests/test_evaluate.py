@@ -1,5 +1,6 @@
 """experiments/evaluate.py as a user types it: a run's checkpoint, the release's, protocols, interruptions, and mistakes."""
 
+import errno
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from experiments import evaluating
+from experiments.checkpoints import merged
 from experiments.exits import not_many
 from gat.data.autoencoder import build_tiny
 from gat.errors import UserError
@@ -25,6 +27,7 @@ from gat.evaluation.frechet import Statistics
 from gat.evaluation.protocol import from_record
 from gat.evaluation.sampling import sample_images
 from gat.evaluation.statistics_file import save_statistics
+from gat.tensors import save_tensors
 from tests.conftest import compose_config, composed
 from tests.data_helpers import random_autoencoder
 from tests.released import training_checkpoint, write_checkpoint, write_conversion
@@ -86,9 +89,71 @@ def test_what_is_typed_wins_over_the_runs_settings(trained: Path, tmp_path: Path
     assert len(list(tmp_path.glob("*.json"))) == 2  # another protocol is another record
 
 
+def test_what_is_measured_is_kept_and_not_measured_again(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other metrics come into the same record; other samples and checkpoints are other records."""
+    typed = typed_for(trained, tmp_path)
+    first = evaluate(*typed, "measure.metrics=[frechet]")["numbers"]
+    both = evaluate(*typed, "measure.metrics=[kid]")["numbers"]
+    assert both.keys() == {NAME.format(8), "KID-EfficientNetLite0-8"}
+    assert both[NAME.format(8)] == first[NAME.format(8)]
+    evaluate(*typed, "measure.metrics=[kid]", "evaluation.seed=1")
+    earlier = f"checkpoint={trained}/run/checkpoints/step-00000002.safetensors"
+    evaluate(earlier, *typed[1:], "measure.metrics=[kid]")
+    assert len(list(tmp_path.glob("*.json"))) == 3
+    monkeypatch.setattr(features, "sample_images", None)
+    assert evaluate(*typed, "measure.metrics=[frechet,kid]")["numbers"] == both  # without sampling
+
+
+def test_features_stay_until_the_record_is_written(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    typed = (*typed_for(trained, tmp_path), "measure.metrics=[frechet]")
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluating, "write_json", full)
+        with pytest.raises(UserError, match="No space left on device.*what is made is kept"):
+            evaluate(*typed)
+    assert list(tmp_path.glob(".features-*/shard-*"))
+    monkeypatch.setattr(features, "sample_images", None)
+    assert evaluate(*typed)["numbers"].keys() == {NAME.format(8)}
+
+
+def test_a_damaged_shard_is_made_again(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    typed = (*typed_for(trained, tmp_path), "measure.metrics=[frechet]")
+    save = save_tensors
+
+    def cut(file: Path, tensors: dict[str, Tensor]) -> None:
+        save(file, tensors)
+        file.write_bytes(file.read_bytes()[:-8])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(features, "save_tensors", cut)
+        with pytest.raises(UserError, match=r"shard-00000\.safetensors: is damaged and was removed: start the same"):
+            evaluate(*typed)
+    assert evaluate(*typed)["numbers"].keys() == {NAME.format(8)}
+
+
+def test_a_generator_that_draws_no_numbers(tmp_path: Path, reference: dict[str, Tensor]) -> None:
+    content = {"ema": training_checkpoint(reference)["ema"]}
+    content["ema"]["final_layers.3.linear.bias"] = content["ema"]["final_layers.3.linear.bias"] * float("nan")
+    file = write_checkpoint(tmp_path / "nan.pt", content)
+    random_autoencoder().save_pretrained(tmp_path / "vae")
+    save_statistics(tmp_path / "own.npz", Statistics(np.zeros(1280), np.eye(1280)))
+    typed = [f"checkpoint={file}", f"evaluation.decoder={tmp_path}/vae", f"out={tmp_path}/out"]
+    typed += [f"evaluation.reference={tmp_path}/own.npz", "evaluation.samples=10", "measure.metrics=[frechet]"]
+    with pytest.raises(UserError, match="the generator draws numbers that are not finite"):
+        evaluate(*typed)
+
+
 def test_numbers_of_fewer_samples_have_their_own_protocol(trained: Path, tmp_path: Path) -> None:
     typed = (*typed_for(trained, tmp_path), "measure.also_samples=[5]", "evaluation.samples=10")
     numbers = evaluate(*typed, "measure.metrics=[frechet]")["numbers"]
+    alone = (*typed_for(trained, tmp_path / "five"), "evaluation.samples=5", "measure.metrics=[frechet]")
+    assert evaluate(*alone)["numbers"] == {NAME.format(5): numbers[NAME.format(5)]}  # the same samples
     assert from_record(numbers[NAME.format(5)]["protocol"]).samples == 5
     assert from_record(numbers[NAME.format(10)]["protocol"]).samples == 10
     with pytest.raises(UserError, match="measure.metrics=inception_score needs at least 10 samples: use more"):
@@ -164,7 +229,7 @@ def test_the_headline_claim_is_one_command(release: list[str], tmp_path: Path) -
     assert protocol["reference"].startswith("file@")
     assert re.fullmatch("vae@[0-9a-f]{12}", protocol["decoder"])
     assert (record["checkpoint"]["kind"], record["checkpoint"]["step"]) == ("release", 150_000)
-    assert record["numbers"]["KID-EfficientNetLite0-20"]["note"] == "30 real images"
+    assert record["numbers"]["KID-EfficientNetLite0-20"]["protocol"]["reference"].endswith(", 30 of them")
 
 
 def test_the_conversion_gives_the_generators_numbers(
@@ -201,6 +266,26 @@ def test_mistakes_with_a_run(trained: Path, tmp_path: Path, overrides: list[str]
         evaluate(*typed_for(trained, tmp_path / "out"), *(override.format(tmp_path) for override in overrides))
     assert "\n" not in str(told.value)
     assert not list((tmp_path / "out").glob("*.json"))
+
+
+@pytest.mark.parametrize("plus", ["", "++"])
+def test_every_form_of_an_override_counts(trained: Path, tmp_path: Path, plus: str) -> None:
+    typed = (*typed_for(trained, tmp_path), "measure.metrics=[frechet]")
+    assert NAME.format(6) in evaluate(*typed, f"{plus}evaluation.samples=6")["numbers"]
+
+
+def test_a_run_finds_its_data_from_elsewhere_and_prepares_nothing(trained: Path, tmp_path: Path) -> None:
+    file = tmp_path / "runs" / "one" / "config.yaml"
+    file.parent.mkdir(parents=True)
+    (tmp_path / "prepared").mkdir()
+    text = (trained / "run" / "config.yaml").read_text()
+    file.write_text(re.sub(r"prepared: .*", "prepared: prepared-elsewhere", text))
+    assert merged(composed(), file, []).paths.prepared == "prepared-elsewhere"
+    (tmp_path / "prepared-elsewhere").mkdir()
+    assert Path(merged(composed(), file, []).paths.prepared) == tmp_path / "prepared-elsewhere"
+    with pytest.raises(UserError, match="the prepared images are not there: give paths.prepared=FOLDER"):
+        evaluate(f"checkpoint={trained}/run", f"paths.prepared={tmp_path}/nowhere", f"out={tmp_path}/out")
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_mistakes_with_released_weights(release: list[str], tmp_path: Path) -> None:

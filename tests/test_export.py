@@ -1,6 +1,7 @@
 """experiments/export.py: a pipeline that draws what the run's generator draws, with a card that has the run's numbers."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from gat.data.autoencoder import decode
 from gat.data.images import to_uint8
 from gat.data.prepared import PreparedSet
 from gat.errors import UserError
+from gat.evaluation.subject import open_subject
 from gat.pipeline import GATPipeline
 from gat.pretrained import load_pretrained
-from tests.conftest import composed
+from tests.conftest import compose_config, composed
 from tests.data_helpers import random_autoencoder, without_network
 from tests.released import training_checkpoint, write_checkpoint
 
@@ -83,7 +85,9 @@ def test_upload(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("huggingface_hub.create_repo", lambda name, exist_ok: calls.append((name, exist_ok)))
     monkeypatch.setattr(
         "huggingface_hub.upload_folder",
-        lambda repo_id, folder_path: calls.append((repo_id, sorted(f.name for f in Path(folder_path).rglob("*.*")))),
+        lambda repo_id, folder_path, allow_patterns: calls.append(
+            (repo_id, sorted(f.name for p in allow_patterns for f in Path(folder_path).glob(p)))
+        ),
     )
     told = of_run(trained, f"out={tmp_path}/p", "export.push_to=me/gat", "export.license=mit")
     assert told == f"{tmp_path}/p, https://huggingface.co/me/gat"
@@ -103,3 +107,22 @@ def test_a_hub_that_refuses_leaves_the_pipeline(trained: Path, tmp_path: Path, m
         of_run(trained, f"out={tmp_path}/p", "export.push_to=me/gat")
     assert "\n" not in str(told.value)
     assert (tmp_path / "p" / "README.md").is_file()
+
+
+def test_a_folder_of_other_things_is_left_alone(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("mine")
+    with pytest.raises(UserError, match="holds other things than a pipeline: name a new folder"):
+        of_run(trained, f"out={tmp_path}")
+    assert (tmp_path / "README.md").read_text() == "mine"
+
+
+def test_another_decoder_is_known_in_the_exported_pipeline(tmp_path: Path, reference: dict[str, Tensor]) -> None:
+    """Numbers of a pipeline with a decoder of its exporter's choice are not those of the one trained with."""
+    file = write_checkpoint(tmp_path / "0150000.pt", training_checkpoint(reference))
+    random_autoencoder().save_pretrained(tmp_path / "vae")
+    export(f"checkpoint={file}", f"evaluation.decoder={tmp_path}/vae", f"out={tmp_path}/pipeline")
+    again = load_pretrained(str(tmp_path / "pipeline"))
+    subject = open_subject(again, compose_config(), None, torch.device("cpu"))
+    assert re.fullmatch("vae@[0-9a-f]{12}", subject.decoder_name)
+    same = compose_config(f"evaluation.decoder={tmp_path}/vae")
+    assert open_subject(again, same, None, torch.device("cpu")).decoder_name == subject.decoder_name

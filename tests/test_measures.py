@@ -6,15 +6,16 @@ import scipy.linalg
 import torch
 from torch import Tensor
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
+from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
 
 from gat.errors import UserError
 from gat.evaluation.frechet import Statistics, statistics
+from gat.evaluation.intervals import by_bootstrap
 from gat.evaluation.measures import (
     frechet,
     frechet_influences,
     inception_score,
     kid,
-    kid_influences,
     precision_recall,
 )
 
@@ -86,27 +87,35 @@ def test_small_samples_lie_above() -> None:
     assert small > 5 * large
 
 
-def test_kid_of_two_clouds_by_hand() -> None:
-    """All samples in one subset: (mean kernel within) - (mean across), kernel (x y / d + 1)^3."""
+def kernel(x: Tensor, y: Tensor) -> Tensor:
+    return (x @ y.T / WIDTH + 1) ** 3
+
+
+def test_kid_by_hand() -> None:
     a, b = draw(40, 1, shift=0.5), draw(60, 2)
 
-    def kernel(x: Tensor, y: Tensor) -> Tensor:
-        return (x @ y.T / WIDTH + 1) ** 3
-
-    def within(x: Tensor) -> float:
+    def within(x: Tensor) -> Tensor:
         k = kernel(x, x)
-        return float((k.sum() - k.diagonal().sum()) / (len(x) * (len(x) - 1)))
+        return (k.sum(dim=1) - k.diagonal()) / (len(x) - 1)
 
-    whole = within(a) + within(b) - 2 * float(kernel(a, b).mean())
-    influences = kid_influences(a, b)
-    expected = (
-        2
-        * np.array([float(kernel(a[i : i + 1], a).sum() - kernel(a[i : i + 1], a[i : i + 1])) / 39 for i in range(40)])
-        - 2 * kernel(a, b).mean(dim=1).numpy()
-    )
-    assert influences == pytest.approx(expected - expected.mean(), rel=1e-9)
-    assert kid(a, b).value == pytest.approx(whole, rel=0.3)  # 100 random subsets of 40
-    assert kid(a, a + 5).value > 100 * abs(kid(draw(40, 3), draw(60, 4)).value)
+    estimate = kid(a, b)
+    assert estimate.value == pytest.approx(float(within(a).mean() + within(b).mean() - 2 * kernel(a, b).mean()))
+    influences = 2 * (within(a) - kernel(a, b).mean(dim=1)).numpy()
+    assert estimate.interval == pytest.approx(by_bootstrap(estimate.value, influences).interval)
+
+
+def test_kid_is_torch_fidelitys_with_all_samples_in_each_subset() -> None:
+    a, b = draw(50, 1, shift=0.5), draw(50, 2)
+    settings = {"kid_subsets": 1, "kid_subset_size": 50, "verbose": False}
+    assert kid(a, b).value == pytest.approx(kid_features_to_metric(a, b, **settings)[KEY_METRIC_KID_MEAN], rel=1e-9)
+
+
+def test_kids_interval_tells_the_scatter_of_independent_draws() -> None:
+    real = draw(1000, 98)
+    draws = [kid(draw(300, seed, 0.3, 1.2), real) for seed in range(40)]
+    scatter = 1.96 * np.std([e.value for e in draws])
+    half = np.mean([(e.interval[1] - e.interval[0]) / 2 for e in draws])
+    assert 0.75 < half / scatter < 1.35
 
 
 def test_inception_score_by_hand() -> None:

@@ -66,10 +66,9 @@ def test_a_number_without_its_protocol_is_not_stored(tmp_path: Path) -> None:
 
 def test_record_of_a_number() -> None:
     estimate = by_bootstrap(12.5, np.arange(1.0, 6.0))
-    record = json.loads(json.dumps(Number("FID-5K", 12.5, ONE, estimate, "1797 real images").as_record()))
+    record = json.loads(json.dumps(Number("FID-5K", 12.5, ONE, estimate).as_record()))
     assert record["value"] == 12.5
     assert record["interval"][0] < 12.5 < record["interval"][1]
     assert record["confidence"] == 0.95
     assert record["interval_by"].startswith("bootstrap over samples")
-    assert record["note"] == "1797 real images"
     assert record["protocol"]["id"] == ONE.id

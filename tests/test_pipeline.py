@@ -216,6 +216,7 @@ def test_index(folder: Path) -> None:
         "id2label": {str(i): name for i, name in enumerate(NAMES)},
         "latent_scale": SCALE,
         "truncation": 0.2,
+        "decoder": "own",
     }
 
 

@@ -142,7 +142,7 @@ def test_a_discriminator(tmp_path: Path, reference: Vectors) -> None:
     save_file({key: value.float() for key, value in state.items()}, tmp_path / "d.safetensors")
     refused(tmp_path / "d.safetensors", r"d\.safetensors: holds a discriminator, which draws nothing")
     content = {key: value for key, value in training_checkpoint(reference).items() if key in ("discriminator", "args")}
-    refused(write_checkpoint(tmp_path / "only.pt", content), r"only\.pt: no generator of GAT \(missing key")
+    refused(write_checkpoint(tmp_path / "only.pt", content), r"only\.pt: holds a discriminator, which draws nothing")
 
 
 def test_other_things(tmp_path: Path, reference: Vectors, trained: Path) -> None:
@@ -198,5 +198,13 @@ def test_a_hub_name_takes_the_subfolders_generator_alone(
         return str(tmp_path)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    assert load_pretrained("BiliSakura/GAT-diffusers/GAT-XL-2-256").kind == "conversion"
-    assert asked == [("BiliSakura/GAT-diffusers", ["GAT-XL-2-256/model_index.json", "GAT-XL-2-256/generator/*"])]
+    found = load_pretrained("BiliSakura/GAT-diffusers/GAT-XL-2-256")
+    assert (found.kind, found.place) == ("conversion", Path())  # not the hub's cache
+    with pytest.raises(UserError, match="not to be had|holds neither"):
+        load_pretrained("me/gat-v1.0")  # a dot is no suffix
+    assert asked[:1] == [
+        (
+            "BiliSakura/GAT-diffusers",
+            ["GAT-XL-2-256/model_index.json", "GAT-XL-2-256/generator/*", "GAT-XL-2-256/vae/*"],
+        )
+    ]

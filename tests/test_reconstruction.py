@@ -19,7 +19,8 @@ from gat.errors import UserError
 from gat.evaluation.extractors import make_extractor
 from gat.evaluation.frechet import Statistics, feature_statistics, frechet_distance
 from gat.evaluation.protocol import Protocol
-from gat.evaluation.reconstruction import reconstruction_number, reconstructions, spread_rows
+from gat.evaluation.reconstruction import reconstruction_number, reconstructions
+from gat.evaluation.reference import spread
 from tests.conftest import compose_config
 from tests.data_helpers import CPU, random_autoencoder
 from tests.prepared import fake_prepared, random_arrays, write_prepared
@@ -95,7 +96,7 @@ def reference(data: PreparedSet) -> Statistics:
     ("count", "wanted", "rows"), [(10, 4, [0, 2, 5, 7]), (3, 8, [0, 1, 2]), (6, 6, list(range(6)))]
 )
 def test_rows_are_spread_evenly(count: int, wanted: int, rows: list[int]) -> None:
-    assert spread_rows(count, wanted).tolist() == rows
+    assert spread(count, wanted).tolist() == rows
 
 
 def test_perfect_autoencoder_has_distance_zero(data: PreparedSet, reference: Statistics) -> None:

@@ -75,7 +75,7 @@ def test_an_interpolation_is_a_loop_with_a_contact_sheet(trained: Path, tmp_path
         (["sample.kind=jpg"], "sample.kind='jpg' is unknown: choose one of grid, interpolation, png, webdataset, npz"),
         (["sample.classes=[0,2]"], "sample.classes=2: there are classes 0 to 1"),
         (["sample.classes=[]"], r"sample.classes=\[\] draws nothing"),
-        (["sample.count=0"], "sample.count=0 must be at least 1"),
+        (["sample.count=0"], "sample.count=0 and sample.seed=0 must be at least 1 and 0"),
         (["evaluation.truncation=3"], "evaluation.truncation=3.0 must lie between 0"),
         (["sample.kind=interpolation", "sample.seeds=[1]"], "at least 2 anchors"),
         (["sample.kind=interpolation", "out=walk.jpg"], r"walk\.jpg: suffix='\.jpg' is unknown"),

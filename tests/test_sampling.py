@@ -116,3 +116,9 @@ def test_full_truncation_leaves_one_image_per_class(generator: Generator, autoen
     assert (images[0].int() - images[1].int()).abs().max() > 10
     (free,) = sampled(generator, autoencoder)
     assert (free[0].int() - free[3].int()).abs().max() > 10
+
+
+@pytest.mark.parametrize("labels", ["uniform", "balanced"])
+def test_fewer_samples_are_the_first_of_more(labels: str) -> None:
+    few, many = draw_inputs(50, CLASSES, 5, labels), draw_inputs(500, CLASSES, 5, labels)
+    assert all(torch.equal(a, b[:50]) for a, b in zip(few, many, strict=True))

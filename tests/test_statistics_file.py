@@ -94,3 +94,19 @@ def test_statistics_of_another_extractor_or_size(tmp_path: Path) -> None:
         load_statistics(file, "b@1")
     with pytest.raises(UserError, match=r"own\.npz: statistics of images of 32 pixels, but the samples have 64"):
         load_statistics(file, "a@1", 64)
+
+
+def test_statistics_that_are_no_numbers(tmp_path: Path) -> None:
+    for sigma in (np.full((2, 2), np.nan), np.array([[1.0, 0.5], [0.0, 1.0]])):
+        np.savez(tmp_path / "x.npz", mu=np.zeros(2), sigma=sigma)
+        with pytest.raises(UserError, match="mu or sigma hold no numbers, or sigma is not symmetric"):
+            load_statistics(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize(
+    "images", [np.zeros((2, 4, 4, 3)), np.zeros((2, 3, 4, 4), np.uint8), np.zeros((2, 4, 5, 3), np.uint8)]
+)
+def test_images_that_are_none(tmp_path: Path, images: NDArray) -> None:
+    np.savez(tmp_path / "x.npz", mu=np.ones(2), sigma=np.eye(2), arr_0=images)
+    with pytest.raises(UserError, match=r"arr_0 is .*, not uint8 images \(n, P, P, 3\)"):
+        load_statistics(tmp_path / "x.npz")

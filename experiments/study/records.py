@@ -6,6 +6,7 @@ from typing import Any
 
 from experiments.study.states import ENDED, RunState, distance_of
 from experiments.study.submission import Entry, Submission
+from gat.errors import UserError
 from gat.evaluation.protocol import from_record, require_same
 from gat.models.discriminator import DiscriminatorDims
 from gat.models.flops import iteration_flops
@@ -73,23 +74,34 @@ def _measured(line: Mapping[str, Any], record: dict[str, Any]) -> dict[str, Any]
     return metrics | {
         "distance": line[name] if name else None,
         "distance_name": name,
-        "protocol": line["protocol"][name] if name else None,
+        "protocol": protocol_id(line, name, Path(record["run_folder"])) if name else None,
         "reconstruction_distance": line[floor[0]] if floor else None,
         "training_gflops": _iteration_gflops(record) * line["step"],
     }
 
 
 def protocols_of(runs: Sequence[tuple[Submission, Entry]]) -> dict[str, dict[str, Any]]:
-    """The protocols of the distances of ended runs, by id; :class:`gat.errors.UserError` if they are not all one."""
+    """The protocol of all distances of ended runs, by id; :class:`gat.errors.UserError` if there are several."""
     found: dict[str, dict[str, Any]] = {}
     for _, entry in runs:
-        record = read_record(Path(entry.run_folder), entry.identity)
-        name = distance_of(record["final_metrics"]) if record else None
-        if record and name:
-            used = record["final_metrics"]["protocol"][name]
-            found[used] = record["protocols"][used]
+        folder = Path(entry.run_folder)
+        record = read_record(folder, entry.identity)
+        for line in read_metrics(folder) if record else []:
+            if name := distance_of(line):
+                used = protocol_id(line, name, folder)
+                found[used] = (record or {})["protocols"][used]
     require_same((from_record(record) for record in found.values()), f"the table of {runs[0][0].sweep}")
     return found
+
+
+def protocol_id(line: Mapping[str, Any], name: str, folder: Path) -> str:
+    """Of a number in a line of metrics; :class:`gat.errors.UserError` if it has none."""
+    try:
+        return str(line["protocol"][name])
+    except KeyError as error:
+        raise UserError(
+            f"{folder}: {name} has no protocol (an earlier version's): remove the run and repeat it"
+        ) from error
 
 
 def _iteration_gflops(record: dict[str, Any]) -> float:

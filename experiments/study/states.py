@@ -14,7 +14,7 @@ from gat.training.results import read_metrics, read_record
 ENDED = ("finished", "diverged")
 UNDER_WAY = ("queued", "running")
 SILENT_TAIL_BYTES = 4096
-DISTANCES, RECONSTRUCTION = ("FID", "FD-"), "-reconstruction"
+DISTANCES, RECONSTRUCTION = ("FID", "FD-", "CLIP-FID"), "-reconstruction"
 
 
 @dataclass(frozen=True)

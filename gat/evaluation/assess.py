@@ -1,7 +1,8 @@
 """All numbers of one generator under one protocol, with confidence intervals."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ def check_measures(config: EvaluationConfig, measure: MeasureConfig) -> None:
         raise UserError(f"measure.metrics=[] measures nothing: choose of {', '.join(METRICS)}")
     for name in (config.extractor, *measure.also_extractors):
         require_extractor(name)
+    if measure.reference_images < 1:
+        raise UserError(f"measure.reference_images={measure.reference_images} must be at least 1")
     fewest = {"inception_score": SPLITS, "precision_recall": NEIGHBOURS + 1}
     for metric in measure.metrics:
         if min(config.samples, *measure.also_samples, config.samples) < fewest.get(metric, 2):
@@ -70,19 +73,21 @@ class Assessment:
     device: torch.device
     processes: Processes
 
-    def numbers(self) -> list[Number]:
-        """Sample, extract, measure. In several processes each makes its share; the main one measures, the others get [].
+    def numbers(self, keep: Callable[[list[Number]], None]) -> list[Number]:
+        """Sample, extract, measure, and ``keep`` the numbers before the features of the samples are let go.
+
+        In several processes each makes its share; the main one measures and keeps, the others get [].
 
         Raises :class:`UserError`, before anything is sampled, for a reference that does not fit.
         """
         self._check_size()
-        extractors = self._extractors()
-        with self.processes.main_first():
-            compared = {name: self._compared(extractor) for name, extractor in extractors.items()}
+        main, extractors = self.processes.is_main, self.extractors
+        compared = {name: self._compared(extractor) for name, extractor in extractors.items()} if main else {}
+        self.processes.wait()
         made = SampleFeatures(self.subject, self.config, extractors, self._all_facts(), self.folder)
         made.make()
         self.processes.wait()
-        if not self.processes.is_main:
+        if not main:
             return []
         features = made.read()
         found = [
@@ -92,6 +97,7 @@ class Assessment:
                 extractor, [features[f"{name}/{x}"] for x in extractor.features_list], compared[name]
             )
         ]
+        keep(found)
         made.clear()
         return found
 
@@ -110,7 +116,8 @@ class Assessment:
                 "images of one size"
             )
 
-    def _extractors(self) -> dict[str, FeatureExtractorBase]:
+    @cached_property
+    def extractors(self) -> dict[str, FeatureExtractorBase]:
         """By name: the protocol's own, and those of further Fréchet distances. Downloads come one process at a time."""
         config, own = self.config, ("fid", "isc") if "inception_score" in self.measure.metrics else ("fid",)
         with self.processes.main_first():
@@ -118,6 +125,23 @@ class Assessment:
             for name in self.measure.also_extractors:
                 found.setdefault(name, make_extractor(name, None, self.device))
         return found
+
+    def names(self) -> list[str]:
+        """Of the numbers that are asked for."""
+        kinds = {"precision_recall": ("precision", "recall")}
+        counts = sorted({self.config.samples, *self.measure.also_samples}, reverse=True)
+        return [
+            number_name(kind, name, count)
+            for name, extractor in self.extractors.items()
+            for count in counts
+            for metric in self._metrics(extractor)
+            for kind in kinds.get(metric, (metric,))
+        ]
+
+    def protocol(self) -> Protocol:
+        """Of the distance in the protocol's own features."""
+        extractor = self.extractors[self.config.extractor]
+        return self._protocol(extractor, self.config.samples, self.reference.basis(extractor))
 
     def _metrics(self, extractor: FeatureExtractorBase) -> list[str]:
         return self.measure.metrics if extractor.get_name() == self.config.extractor else ["frechet"]
@@ -140,35 +164,36 @@ class Assessment:
         """The numbers in one extractor's features: pooled (n, d) and, for the Inception Score, class logits (n, c)."""
         name, metrics = extractor.get_name(), self._metrics(extractor)
         for count in sorted({self.config.samples, *self.measure.also_samples}, reverse=True):
-            protocol = self._protocol(extractor, count)
+            protocol = self._protocol(extractor, count, self.reference.basis(extractor))
             some = features[0][:count].to(self.device)
             if compared.statistics is not None:
                 yield self._number(
                     "frechet", name, protocol, frechet(some, compared.statistics, self.config.covariance)
                 )
             if compared.real is not None:
-                real, note = compared.real.to(self.device), f"{len(compared.real)} real images"
+                real = compared.real.to(self.device)
+                against = self._protocol(extractor, count, f"{self.reference.name}, {len(real)} of them")
                 if "kid" in metrics:
-                    yield self._number("kid", name, protocol, kid(some, real), note)
+                    yield self._number("kid", name, against, kid(some, real))
                 if "precision_recall" in metrics:
                     for kind, estimate in zip(("precision", "recall"), precision_recall(some, real), strict=True):
-                        yield self._number(kind, name, protocol, estimate, note)
+                        yield self._number(kind, name, against, estimate)
             if "inception_score" in metrics:
                 yield self._number("inception_score", name, protocol, inception_score(features[1][:count]))
 
-    def _number(self, kind: str, name: str, protocol: Protocol, estimate: Estimate, note: str | None = None) -> Number:
-        return Number(number_name(kind, name, protocol.samples), estimate.value, protocol, estimate, note)
+    def _number(self, kind: str, name: str, protocol: Protocol, estimate: Estimate) -> Number:
+        return Number(number_name(kind, name, protocol.samples), estimate.value, protocol, estimate)
 
-    def _protocol(self, extractor: FeatureExtractorBase, samples: int) -> Protocol:
+    def _protocol(self, extractor: FeatureExtractorBase, samples: int, compared_with: str) -> Protocol:
         subject = self.subject
-        return protocol_of(self.config, subject.decoder_name, extractor, self.reference, subject.image_px, samples)
+        return protocol_of(self.config, subject.decoder_name, extractor, compared_with, subject.image_px, samples)
 
 
 def protocol_of(
     config: EvaluationConfig,
     decoder: str,
     extractor: FeatureExtractorBase,
-    reference: Reference,
+    reference: str,
     image_px: int,
     samples: int,
 ) -> Protocol:
@@ -181,6 +206,6 @@ def protocol_of(
         covariance=config.covariance,
         labels=config.labels,
         extractor=extractor_tag(extractor),
-        reference=reference.name,
+        reference=reference,
         image_px=image_px,
     )

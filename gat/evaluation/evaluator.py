@@ -1,6 +1,7 @@
 """An evaluation in training: samples -> Fréchet distance to the reference, class accuracy; and the sample grid."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ from gat.evaluation.reference import open_reference
 from gat.evaluation.sampling import draw_inputs, sample_images
 from gat.evaluation.subject import decoder_of
 from gat.models import Generator
+from gat.platform import full_precision
 from gat.processes import ALONE, Processes
 from gat.samples.pictures import save_grid
 
@@ -45,7 +47,7 @@ class Evaluator:
         self.autoencoder = decoder.to(device)
         self.extractor = make_extractor(config.extractor, config.extractor_weights, device)
         self.reference = open_reference(data, config.reference, config.extractor, config.batch_size, device, workers)
-        with processes.main_first():
+        with processes.main_first(), full_precision():
             self.statistics = self.reference.statistics(self.extractor)
             self.floor = [self._floor()] if config.reconstruction else []
         self.recognizer = recognizer(data) if config.classifier else None
@@ -63,7 +65,8 @@ class Evaluator:
                     kept.append(batch.cpu())
                 yield batch
 
-        statistics = feature_statistics(images(), self.extractor, self.processes, covariance=config.covariance)
+        with full_precision():
+            statistics = feature_statistics(images(), self.extractor, self.processes, covariance=config.covariance)
         distance = frechet_distance(statistics, self.statistics)
         protocol = self._protocol(config.samples)
         numbers = [Number(number_name("frechet", config.extractor, config.samples), distance, protocol), *self.floor]
@@ -84,12 +87,14 @@ class Evaluator:
 
     def _floor(self) -> Number:
         protocol = self._protocol(min(self.config.samples, len(self.data)))
+        protocol = replace(protocol, truncation=0.0, labels="of the images")  # nothing is generated
         needed = (self.data, self.autoencoder, self.extractor, self.statistics, self.config)
         return reconstruction_number(*needed, protocol)
 
     def _protocol(self, samples: int) -> Protocol:
         px = self.data.manifest.image_px
-        return protocol_of(self.config, self.decoder_name, self.extractor, self.reference, px, samples)
+        basis = self.reference.basis(self.extractor)
+        return protocol_of(self.config, self.decoder_name, self.extractor, basis, px, samples)
 
     def _sample(self, generator: Generator, z: Tensor, labels: Tensor) -> Iterator[Tensor]:
         return sample_images(

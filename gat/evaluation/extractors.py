@@ -1,6 +1,7 @@
 """Feature extractors behind torch-fidelity's interface: its own, and EfficientNet-Lite0, which needs no download."""
 
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from gat.errors import UserError, first_line
 from gat.teachers import efficientnet_lite0
 
 EFFICIENTNET_PX = 64
+TAGS: WeakKeyDictionary[FeatureExtractorBase, str] = WeakKeyDictionary()
 EFFICIENTNET_NAME = "efficientnet-lite0"
 METRICS = ("fid", "isc")  # of torch-fidelity: pooled features (also for KID, precision and recall) and class logits
 
@@ -100,5 +102,7 @@ def require_extractor(name: str) -> None:
 
 
 def extractor_tag(extractor: FeatureExtractorBase) -> str:
-    """Its name and the first digits of its weights' SHA-256: ``efficientnet-lite0@0123456789ab``."""
-    return f"{extractor.get_name()}@{weights_digest(extractor)[:12]}"
+    """Its name and the first digits of its weights' SHA-256 (computed once): ``efficientnet-lite0@0123456789ab``."""
+    if extractor not in TAGS:
+        TAGS[extractor] = f"{extractor.get_name()}@{weights_digest(extractor)[:12]}"
+    return TAGS[extractor]

@@ -6,23 +6,27 @@ Shapes: n samples, d features of a layer.
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from tqdm import tqdm
 
 from gat.config import EvaluationConfig
 from gat.division import divide, missing
+from gat.errors import UserError
 from gat.evaluation.extractors import extractor_tag
 from gat.evaluation.sampling import draw_inputs, sample_images
 from gat.evaluation.subject import Subject
-from gat.files import replacing_path
+from gat.platform import git_state, versions
+from gat.tensors import save_tensors
 
 SHARD = 1_000
 
@@ -43,11 +47,12 @@ class SampleFeatures:
         """One per shard."""
         return [self.home / f"shard-{i:05d}.safetensors" for i in range(-(-self.config.samples // SHARD))]
 
-    @property
+    @cached_property
     def home(self) -> Path:
         """Named after what the features depend on."""
         tags = [[extractor_tag(e), *e.features_list] for e in self.extractors.values()]
-        known = json.dumps([self.facts, tags, self.config.samples, self.config.seed, SHARD], sort_keys=True)
+        made_by = [versions(), git_state()["commit"], self.config.samples, self.config.seed, SHARD]
+        known = json.dumps([self.facts, tags, *made_by], sort_keys=True)
         return self.folder / f".features-{hashlib.sha256(known.encode()).hexdigest()[:12]}"
 
     def make(self) -> None:
@@ -61,15 +66,14 @@ class SampleFeatures:
             def one(i: int) -> None:
                 rows = slice(i * SHARD, (i + 1) * SHARD)
                 tensors = self._of(z[rows], labels[rows])
-                with replacing_path(files[i]) as partial:
-                    save_file(tensors, partial)
+                save_tensors(files[i], tensors)
                 shown.update(len(files) - len(missing(files)) - shown.n)
 
             divide(files, one)
 
     def read(self) -> dict[str, Tensor]:
         """All features (n, d) in the order of the samples, by ``extractor/layer``."""
-        shards = [load_file(file) for file in self.files]
+        shards = [_read(file) for file in self.files]
         return {key: torch.cat([shard[key] for shard in shards]) for key in shards[0]}
 
     def clear(self) -> None:
@@ -97,7 +101,15 @@ class SampleFeatures:
         return {key: torch.cat(values) for key, values in found.items()}
 
 
+def _read(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        file.unlink(missing_ok=True)
+        raise UserError(f"{file}: is damaged and was removed: start the same command again") from error
+
+
 @torch.no_grad()
-def image_features(batches: Any, extractor: FeatureExtractorBase, device: torch.device) -> Tensor:
+def image_features(batches: Iterable[Tensor], extractor: FeatureExtractorBase, device: torch.device) -> Tensor:
     """Pooled features (n, d) of uint8 images (B, 3, P, P), on the CPU."""
     return torch.cat([extractor(batch.to(device))[0].float().cpu() for batch in batches])

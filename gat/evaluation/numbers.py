@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gat.evaluation.intervals import CONFIDENCE, Estimate
-from gat.evaluation.protocol import Protocol
+from gat.evaluation.protocol import INCEPTION, Protocol
 
-INCEPTION = "inception-v3-compat"
 LABELS = {  # how the Fréchet distance in these features is called in the literature, and the suffix of other numbers
     INCEPTION: ("FID", ""),
     "clip-vit-b-32": ("CLIP-FID", "-CLIP"),
@@ -37,7 +36,6 @@ class Number:
     value: float
     protocol: Protocol
     estimate: Estimate | None = None
-    note: str | None = None
 
     def as_record(self) -> dict[str, Any]:
         """For JSON."""
@@ -45,7 +43,7 @@ class Number:
         if self.estimate is not None:
             interval = {"interval": list(self.estimate.interval), "interval_by": self.estimate.interval_by}
             record |= interval | {"confidence": CONFIDENCE}
-        return record | ({"note": self.note} if self.note else {})
+        return record
 
     def __str__(self) -> str:
         return f"{self.value:.4g}"

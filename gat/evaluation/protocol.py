@@ -19,13 +19,13 @@ CONVERSIONS = ("rounded", "truncated")
 COVARIANCES = ("N", "N-1")
 LABELS = ("uniform", "balanced")
 OWN_DECODER = "own"
+INCEPTION = "inception-v3-compat"
 SD_VAE_MSE = "stabilityai/sd-vae-ft-mse"  # what the release trains on: the own decoder of its checkpoints
-SD_VAE_EMA = "stabilityai/sd-vae-ft-ema"
 
 Rules = tuple[int, str, float, str, str, str]
 NAMED: dict[Rules, str] = {
     (5_000, OWN_DECODER, 0.0, "rounded", "N", "uniform"): "training",
-    (50_000, SD_VAE_EMA, 0.3, "truncated", "N-1", "uniform"): "paper",
+    (50_000, "sd-vae-ft-ema", 0.3, "truncated", "N-1", "uniform"): "paper",
     (50_000, OWN_DECODER, 0.0, "rounded", "N-1", "balanced"): "corrected",
 }
 
@@ -37,7 +37,7 @@ class Protocol:
     samples: int
     """Generated images."""
     decoder: str
-    """``own``, of the autoencoder whose latents were trained on; or the one used instead, a local one with a digest."""
+    """``own``, of the autoencoder whose latents were trained on; or the one used instead, ``name@digest`` of its weights."""
     truncation: float
     """psi; 0 is off."""
     to_uint8: str
@@ -49,15 +49,16 @@ class Protocol:
     extractor: str
     """torch-fidelity's name of the features, and the first 12 digits of its weights' SHA-256 after an @."""
     reference: str
-    """Real images: their source, size and number; or the file of their statistics by its checksum."""
+    """Real images: source, number and digest; or a file's checksum; of other numbers than distances, how many of them."""
     image_px: int
     """Side of the images that are compared."""
 
     @property
     def name(self) -> str:
-        """``training``, ``paper`` or ``corrected`` if it has that one's rules, else ``own``."""
-        rules = (self.samples, self.decoder, self.truncation, self.to_uint8, self.covariance, self.labels)
-        return NAMED.get(rules, "own")
+        """``training``, ``paper`` or ``corrected`` if it has that one's rules and Inception's features, else ``own``."""
+        decoder, extractor = self.decoder.partition("@")[0], self.extractor.partition("@")[0]
+        rules = (self.samples, decoder, self.truncation, self.to_uint8, self.covariance, self.labels)
+        return NAMED.get(rules, "own") if extractor == INCEPTION else "own"
 
     @property
     def id(self) -> str:
@@ -86,6 +87,10 @@ def check_rules(config: EvaluationConfig) -> None:
     require_choice("evaluation.covariance", config.covariance, COVARIANCES)
     require_choice("evaluation.labels", config.labels, LABELS)
     check_truncation(config.truncation, "evaluation.truncation")
+    if config.seed < 0 or config.batch_size < 1:
+        raise UserError(
+            f"evaluation.seed={config.seed} and evaluation.batch_size={config.batch_size} must be at least 0 and 1"
+        )
     if config.samples == 1:
         raise UserError("evaluation.samples=1: one sample has no covariance: use at least 2")
 

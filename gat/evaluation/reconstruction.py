@@ -22,6 +22,7 @@ from gat.errors import UserError
 from gat.evaluation.frechet import Statistics, feature_statistics, frechet_distance
 from gat.evaluation.numbers import Number, number_name
 from gat.evaluation.protocol import Protocol
+from gat.evaluation.reference import spread
 from gat.files import one_at_a_time, write_json
 
 
@@ -33,11 +34,11 @@ def reconstruction_number(
     config: EvaluationConfig,
     protocol: Protocol,
 ) -> Number:
-    """The distance, e.g. ``FID-5K-reconstruction``, of ``protocol.samples`` images decoded (truncation and labels are void).
+    """The distance, e.g. ``FID-5K-reconstruction``, of ``protocol.samples`` images decoded.
 
     Computed once and kept beside the prepared set, in a file per protocol.
     """
-    rows = spread_rows(len(data), protocol.samples)
+    rows = spread(len(data), protocol.samples)
     file = data.folder / f"reconstruction-{protocol.id}.json"
     if not file.exists():
         with one_at_a_time(file.with_name(f".{file.name}.lock"), "computing the autoencoder's own distance"):
@@ -47,12 +48,6 @@ def reconstruction_number(
                 write_json(file, {"distance": frechet_distance(found, reference), "protocol": protocol.as_record()})
     name = number_name("frechet", config.extractor, protocol.samples)
     return Number(f"{name}-reconstruction", _read(file), protocol)
-
-
-def spread_rows(count: int, wanted: int) -> NDArray[np.int64]:
-    """``wanted`` rows of ``count``, evenly spread and in order; all of them if there are fewer."""
-    used = min(count, wanted)
-    return np.arange(used) * count // used
 
 
 def reconstructions(

@@ -5,30 +5,40 @@ Inception's statistics of all of ImageNet and 10,000 images, of which KID, preci
 are taken. Shapes: n images, d features, P image side in pixels.
 """
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from tqdm import tqdm
 
 from gat.data.loader import image_batches
 from gat.data.prepared import PreparedSet
-from gat.errors import UserError
+from gat.errors import UserError, first_line
 from gat.evaluation.extractors import extractor_tag
 from gat.evaluation.frechet import Statistics, feature_statistics
 from gat.evaluation.statistics_file import UNREADABLE, images_side, load_statistics, save_statistics
 from gat.files import one_at_a_time, sha256
+
+DIGESTED_IMAGES = 64  # of a prepared set: enough to tell it from others
+
+
+def spread(count: int, wanted: int) -> NDArray[np.int64]:
+    """``wanted`` rows of ``count``, evenly spread and in order; all of them if there are fewer."""
+    used = min(count, wanted)
+    return np.arange(used) * count // used
 
 
 class Reference(Protocol):
     """Real images to compare with."""
 
     name: str
-    """What they are, for the protocol."""
+    """What they are, for the protocol: no path, the same for the same images anywhere."""
     image_px: int | None
     """P; None if unknown."""
 
@@ -37,7 +47,11 @@ class Reference(Protocol):
         ...
 
     def images(self, count: int) -> Iterator[Tensor]:
-        """At most ``count`` images as uint8 batches (B, 3, P, P) on the CPU."""
+        """At most ``count`` images, evenly spread, as uint8 batches (B, 3, P, P) on the CPU."""
+        ...
+
+    def basis(self, extractor: FeatureExtractorBase) -> str:
+        """What :meth:`statistics` are of, for the protocol."""
         ...
 
 
@@ -46,9 +60,10 @@ class PreparedReference:
 
     def __init__(self, data: PreparedSet, batch_size: int, device: torch.device, workers: int | None = 0) -> None:
         self.data, self.batch_size, self.device, self.workers = data, batch_size, device, workers
-        own, manifest = data.manifest.settings["data"], data.manifest
-        kept = own["image_format"] + (f"-{own['image_quality']}" if own["image_quality"] else "")
-        self.name = f"{manifest.source} {manifest.count} images {kept} labels@{manifest.labels_sha256[:12]}"
+        manifest = data.manifest
+        some = data.images(spread(len(data), DIGESTED_IMAGES)).tobytes()
+        digest = hashlib.sha256(some + manifest.labels_sha256.encode()).hexdigest()[:12]
+        self.name = f"{manifest.source.partition(':')[0]} {manifest.count} images@{digest}"
         self.image_px: int | None = manifest.image_px
 
     def statistics(self, extractor: FeatureExtractorBase) -> Statistics:
@@ -63,12 +78,15 @@ class PreparedReference:
                     save_statistics(file, feature_statistics(images, extractor), origin)
         return load_statistics(file, tag, self.image_px)
 
+    def basis(self, extractor: FeatureExtractorBase) -> str:  # noqa: ARG002
+        """All images."""
+        return self.name
+
     def images(self, count: int) -> Iterator[Tensor]:
         """Evenly spread over the set."""
-        used = min(count, len(self.data))
-        rows = np.arange(used) * len(self.data) // used
+        rows = spread(len(self.data), count)
         batches = image_batches(self.data, rows, self.batch_size, self.workers)
-        total = -(-used // self.batch_size)
+        total = -(-len(rows) // self.batch_size)
         for batch in tqdm(batches, desc="reference", total=total, unit="batch", leave=False, disable=None):
             yield batch.permute(0, 3, 1, 2)
 
@@ -84,7 +102,7 @@ class FileReference:
         try:
             self.image_px = images_side(file)
         except UNREADABLE as error:
-            raise UserError(f"{file}: its images cannot be read ({error}): fetch it again") from error
+            raise UserError(f"{file}: its images cannot be used ({first_line(error)}): fetch it again") from error
 
     def statistics(self, extractor: FeatureExtractorBase) -> Statistics:
         """The file's, or for another extractor those of the images in it; :class:`UserError` if there are none."""
@@ -93,15 +111,23 @@ class FileReference:
         device = next(extractor.parameters()).device
         return feature_statistics((batch.to(device) for batch in self.images(2**62)), extractor)
 
+    def basis(self, extractor: FeatureExtractorBase) -> str:
+        """The file's own statistics, or its images."""
+        return self.name if extractor.get_name() == self.extractor else f"{self.name} arr_0"
+
     def images(self, count: int) -> Iterator[Tensor]:
-        """The first of ``arr_0``; :class:`UserError` if there are none."""
+        """Of ``arr_0``, evenly spread; :class:`UserError` if there are none."""
         if self.image_px is None:
             raise UserError(
                 f"{self.file}: holds {self.extractor}'s statistics but no images (arr_0), which KID, precision, recall and "
                 "other extractors need: leave these out, or set evaluation.reference=null to use prepared images"
             )
-        with np.load(self.file) as arrays:
-            images = torch.from_numpy(arrays["arr_0"][:count])
+        try:
+            with np.load(self.file) as arrays:
+                images = torch.from_numpy(arrays["arr_0"])
+        except UNREADABLE as error:
+            raise UserError(f"{self.file}: its images cannot be read ({first_line(error)}): fetch it again") from error
+        images = images[spread(len(images), count)]
         for batch in images.split(self.batch_size):
             yield batch.permute(0, 3, 1, 2)
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from gat.data.autoencoder import decode
 from gat.data.images import to_uint8
-from gat.errors import require_choice
+from gat.errors import UserError, require_choice
 from gat.evaluation.protocol import LABELS
 from gat.models import Generator
 from gat.models.generator import Z_DIM
@@ -20,13 +20,15 @@ from gat.rng import make_generator
 
 
 def draw_inputs(count: int, num_classes: int, seed: int, labels: str) -> tuple[Tensor, Tensor]:
-    """z (count, 64) and labels (count,), drawn on the CPU. ``labels``: ``uniform`` (drawn) or ``balanced`` (in turn)."""
+    """z (count, 64) and labels (count,), drawn on the CPU; the first of a larger count are the same.
+
+    ``labels``: ``uniform`` (drawn) or ``balanced`` (in turn).
+    """
     require_choice("evaluation.labels", labels, LABELS)
-    generator = make_generator(seed, "samples")
-    z = torch.randn(count, Z_DIM, generator=generator)
+    z = torch.randn(count, Z_DIM, generator=make_generator(seed, "samples"))
     if labels == "balanced":
         return z, torch.arange(count) % num_classes
-    return z, torch.randint(num_classes, (count,), generator=generator)
+    return z, torch.randint(num_classes, (count,), generator=make_generator(seed, "sample labels"))
 
 
 @torch.no_grad()
@@ -43,10 +45,17 @@ def sample_images(
 ) -> Iterator[Tensor]:
     """Decoded samples of z (count, 64) and labels (count,), as uint8 batches (B, 3, P, P) on the generator's device.
 
-    ``conversion``: see :func:`gat.data.images.to_uint8`.
+    ``conversion``: see :func:`gat.data.images.to_uint8`. :class:`UserError`, after the last, for a generator that draws no
+    numbers.
     """
     device = next(generator.parameters()).device
     inputs = list(zip(z.split(batch_size), labels.split(batch_size), strict=True))
+    finite = torch.ones((), dtype=torch.bool, device=device)
     for some_z, some_labels in tqdm(inputs, desc="samples", unit="batch", leave=False, disable=None):
         stages = generator(some_z.to(device), some_labels.to(device), truncation=truncation)
+        finite &= stages[-1].isfinite().all()
         yield to_uint8(decode(autoencoder, stages[-1], scale), conversion)
+    if not finite:  # one wait for the device, after the last batch
+        raise UserError(
+            "the generator draws numbers that are not finite: its training diverged, or its file is damaged"
+        )

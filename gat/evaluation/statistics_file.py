@@ -33,6 +33,8 @@ def load_statistics(file: Path, extractor: str | None = None, image_px: int | No
         raise UserError(f"{file}: no reference statistics ({error}): it must be an .npz with mu and sigma") from error
     if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)):
         raise UserError(f"{file}: mu {mu.shape} and sigma {sigma.shape} do not fit: expected (d,) and (d, d)")
+    if not (np.isfinite(mu).all() and np.isfinite(sigma).all() and np.allclose(sigma, sigma.T)):
+        raise UserError(f"{file}: mu or sigma hold no numbers, or sigma is not symmetric: fetch it again")
     if extractor and origin.get("extractor", extractor) != extractor:
         raise UserError(
             f"{file}: statistics of features {origin['extractor']}, not {extractor}: use those of one extractor"
@@ -51,12 +53,17 @@ def save_statistics(file: Path, statistics: Statistics, origin: dict[str, Any] |
 
 
 def images_side(file: Path) -> int | None:
-    """P of the images (n, P, P, 3) in an ``.npz`` of ADM's, without reading them; None if it has none."""
+    """P of the uint8 images (n, P, P, 3) in an ``.npz`` of ADM's, without reading them; None if it has none.
+
+    ValueError if they are something else.
+    """
     with zipfile.ZipFile(file) as archive:
         if "arr_0.npy" not in archive.namelist():
             return None
         with archive.open("arr_0.npy") as stream:
             version = np.lib.format.read_magic(stream)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape = read(stream)[0]
-    return int(shape[1]) if len(shape) == 4 else None
+            shape, _, dtype = read(stream)
+    if dtype != np.uint8 or len(shape) != 4 or shape[1] != shape[2] or shape[3] != 3:
+        raise ValueError(f"arr_0 is {dtype} {shape}, not uint8 images (n, P, P, 3)")
+    return int(shape[1])

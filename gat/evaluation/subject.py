@@ -9,9 +9,9 @@ from diffusers import AutoencoderKL
 
 from gat.config import Config
 from gat.data.autoencoder import load_autoencoder, weights_digest
-from gat.data.identity import settled
-from gat.data.prepare import prepare
-from gat.data.prepared import PreparedSet
+from gat.data.identity import prepared_folder
+from gat.data.prepare import open_prepared
+from gat.data.prepared import MANIFEST, PreparedSet
 from gat.errors import UserError
 from gat.evaluation.protocol import OWN_DECODER, SD_VAE_MSE
 from gat.models import Generator
@@ -42,20 +42,21 @@ def decoder_of(data: PreparedSet, wanted: str | None) -> tuple[AutoencoderKL, st
 
     Raises :class:`UserError` for a decoder in place of a tiny autoencoder's own, whose latents no other can read.
     """
-    if wanted is None or settled(wanted) == data.manifest.autoencoder:
+    if wanted is None:
         return data.autoencoder(), OWN_DECODER
     if data.manifest.autoencoder == "tiny":
         raise UserError(
             f"evaluation.decoder={wanted} cannot decode latents of {data.folder.name}'s tiny autoencoder: set "
             "evaluation.decoder=null"
         )
-    return named_decoder(wanted)
+    decoder, name = named_decoder(wanted)
+    return decoder, OWN_DECODER if weights_digest(decoder) == data.manifest.autoencoder_sha256 else name
 
 
 def named_decoder(wanted: str) -> tuple[AutoencoderKL, str]:
-    """An autoencoder by hub name or folder, and its name for the protocol: a folder's with a digest of the weights."""
-    model, place = load_autoencoder(wanted), Path(wanted)
-    return model, f"{place.resolve().name}@{weights_digest(model)[:12]}" if place.is_dir() else wanted
+    """An autoencoder by hub name or folder, and its name for the protocol: ``sd-vae-ft-ema@`` and a digest of the weights."""
+    model = load_autoencoder(wanted)
+    return model, f"{Path(wanted).resolve().name}@{weights_digest(model)[:12]}"
 
 
 def open_subject(pretrained: Pretrained, config: Config, data: PreparedSet | None, device: torch.device) -> Subject:
@@ -68,32 +69,44 @@ def open_subject(pretrained: Pretrained, config: Config, data: PreparedSet | Non
         assert data is not None
         decoder, name = decoder_of(data, wanted)
         scale = data.manifest.scale
-    elif pretrained.kind == "pipeline" and wanted is None:
+    elif pretrained.kind == "pipeline":
         assert pretrained.home is not None
-        decoder, name = load_autoencoder(str(pretrained.home / "vae")), OWN_DECODER
-        scale, names = _pipeline_settings(pretrained.home)
+        scale, names, name = _pipeline_settings(pretrained.home)
+        decoder = load_autoencoder(str(pretrained.home / "vae"))
+        if wanted is not None:
+            decoder, name = named_decoder(wanted)
     else:
         decoder, name = named_decoder(wanted or SD_VAE_MSE)
-        name = OWN_DECODER if name == SD_VAE_MSE else name
+        name = OWN_DECODER if wanted in (None, SD_VAE_MSE) else name
         scale = float(decoder.config["scaling_factor"])
     _check_fit(pretrained, decoder, data, wanted or "its autoencoder")
     return Subject(pretrained.generator.to(device), decoder.to(device), name, scale, names)
 
 
-def open_data(pretrained: Pretrained, config: Config, device: torch.device) -> PreparedSet | None:
-    """The prepared set of a run, or of released weights the one that ``config`` names as reference; None if it names none."""
+def open_data(pretrained: Pretrained, config: Config) -> PreparedSet | None:
+    """The prepared set of a run, or of released weights the one that ``config`` names as reference; None if it names none.
+
+    Raises :class:`UserError` if it is not there: nothing is prepared here, with weights of an autoencoder that may differ.
+    """
     released = pretrained.kind != "run"
     if released and (config.evaluation.reference is not None or config.data.root is None):
         return None
-    return prepare(config.data, config.autoencoder, Path(config.paths.prepared), device, config.loader.workers)
+    folder = prepared_folder(config.data, config.autoencoder, Path(config.paths.prepared))
+    if not (folder / MANIFEST).is_file():
+        raise UserError(
+            f"{folder}: the prepared images are not there: give paths.prepared=FOLDER, or prepare them with "
+            "experiments/prepare.py"
+        )
+    return open_prepared(folder, config.data)
 
 
-def _pipeline_settings(folder: Path) -> tuple[float, list[str]]:
+def _pipeline_settings(folder: Path) -> tuple[float, list[str], str]:
+    """Scale, class names, and the decoder's name for the protocol."""
     try:
         index = json.loads((folder / PIPELINE_INDEX).read_text())
         names = index.get("id2label") or {}
-        return float(index["latent_scale"]), [names[str(i)] for i in range(len(names))]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return float(index["latent_scale"]), [names[str(i)] for i in range(len(names))], str(index["decoder"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder / PIPELINE_INDEX}: not of a pipeline of GAT ({error}): export it anew") from error
 
 

@@ -8,18 +8,16 @@ seed and step, so there is nothing else to keep.
 
 import hashlib
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import AdamW
 
 from gat.errors import UserError
-from gat.files import replacing_path
+from gat.tensors import save_tensors
 from gat.training.step import Networks
 
 MODULES = ("generator", "discriminator", "ema")
@@ -59,13 +57,7 @@ def save_checkpoint(file: Path, networks: Networks, step: int, identity: str) ->
         "checksum": checksum(tensors, str(step), identity),
         "generator": json.dumps(asdict(networks.generator.dims)),
     }
-    with replacing_path(file) as partial:
-        try:
-            save_file(tensors, partial, metadata)
-        except SafetensorError as error:  # it wraps the system's error
-            raise OSError(None, str(error), str(file)) from error
-        with partial.open("rb+") as stream:
-            os.fsync(stream.fileno())
+    save_tensors(file, tensors, metadata)
 
 
 def read_checkpoint(file: Path, prefix: str = "") -> tuple[dict[str, str], dict[str, Tensor]]:

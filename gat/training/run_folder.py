@@ -89,7 +89,8 @@ class RunFolder:
                     f"run folder {self.path}: another process is working on it: let it, or stop it"
                 ) from error
             with self.told():
-                for partial in self.path.rglob(".*.????????"):  # of a process that was killed in the middle of writing
+                killed = (*self.path.glob(".*.????????"), *self.checkpoints.glob(".*.????????"))
+                for partial in killed:  # of a process that died in the middle of writing
                     partial.unlink()
                 with replacing(self.config_file) as file:
                     file.write(OmegaConf.to_yaml(OmegaConf.structured(config)).encode())
