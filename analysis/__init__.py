@@ -1,1 +1,1 @@
-"""Diagnostics and figures from runs and results (none yet)."""
+"""Diagnostics and figures from runs and results."""
