@@ -26,6 +26,7 @@ from tqdm import tqdm
 from analysis.blocks import inputs_of
 from analysis.cknna import K_NEAREST, cknna, prepared
 from analysis.opening import Opened, settings_of
+from gat.checkpoint_file import read_checkpoint
 from gat.config import TeacherConfig
 from gat.data.autoencoder import sample_latents
 from gat.errors import UserError, first_line, require_choice
@@ -35,7 +36,6 @@ from gat.models.generator import GeneratorDims
 from gat.objective.adversarial import Objective
 from gat.rng import make_generator
 from gat.teachers import EFFICIENTNET_LITE0, Teacher, load_teacher
-from gat.training.checkpoint import read_checkpoint
 from gat.training.setup import make_objective
 
 T = TypeVar("T")

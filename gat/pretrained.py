@@ -23,12 +23,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from gat.checkpoint_file import read_checkpoint
 from gat.errors import UserError, first_line
 from gat.files import sha256
 from gat.models import Generator
 from gat.models.generator import GeneratorDims
 from gat.release import load_generator
-from gat.training.checkpoint import read_checkpoint
 
 WEIGHT_KEYS = ("ema", "generator", "model")
 DISCRIMINATOR_SIGNS = ("patch_embed.weight", "logit_linear.weight", "final_layer.1.weight")

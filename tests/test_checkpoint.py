@@ -6,9 +6,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from gat.checkpoint_file import DamagedCheckpointError
 from gat.errors import UserError
 from gat.objective.augment import AugmentRates
-from gat.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint, state_tensors
+from gat.training.checkpoint import load_checkpoint, save_checkpoint, state_tensors
 from gat.training.noise import draw_noise
 from gat.training.step import Batch, Networks, training_step
 from tests.test_step import SETTINGS, make_networks

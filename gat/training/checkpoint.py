@@ -6,26 +6,20 @@ the dimensions of the generator (JSON), of which its tensors do not tell all. Da
 seed and step, so there is nothing else to keep.
 """
 
-import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.optim import AdamW
 
+from gat.checkpoint_file import checksum, read_checkpoint, under
 from gat.errors import UserError
 from gat.tensors import save_tensors
 from gat.training.step import Networks
 
 MODULES = ("generator", "discriminator", "ema")
 OPTIMIZERS = ("generator_optimizer", "discriminator_optimizer")
-
-
-class DamagedCheckpointError(UserError):
-    """A file that is no whole checkpoint of ours."""
 
 
 def state_tensors(networks: Networks) -> dict[str, Tensor]:
@@ -39,15 +33,6 @@ def state_tensors(networks: Networks) -> dict[str, Tensor]:
     return tensors
 
 
-def checksum(tensors: dict[str, Tensor], step: str, identity: str) -> str:
-    """SHA-256 over step, identity, and every tensor's key and bytes in order of the keys."""
-    digest = hashlib.sha256(f"{step} {identity}".encode())
-    for key in sorted(tensors):
-        digest.update(key.encode())
-        digest.update(tensors[key].contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
 def save_checkpoint(file: Path, networks: Networks, step: int, identity: str) -> None:
     """Write the state after ``step`` steps: to a temporary file, flushed to disk, then renamed."""
     tensors = {key: value.detach().cpu().contiguous() for key, value in state_tensors(networks).items()}
@@ -58,24 +43,6 @@ def save_checkpoint(file: Path, networks: Networks, step: int, identity: str) ->
         "generator": json.dumps(asdict(networks.generator.dims)),
     }
     save_tensors(file, tensors, metadata)
-
-
-def read_checkpoint(file: Path, prefix: str = "") -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Metadata and tensors of a checkpoint (all must be read for its checksum; those under ``prefix`` are returned).
-
-    Raises :class:`DamagedCheckpointError` for a file that is cut off, altered or not ours.
-    """
-    try:
-        with safe_open(file, framework="pt") as stored:
-            metadata = stored.metadata() or {}
-            tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise DamagedCheckpointError(f"{file}: not a whole checkpoint ({error})") from error
-    if not {"step", "identity", "checksum"} <= metadata.keys():
-        raise DamagedCheckpointError(f"{file}: no checkpoint of a run (its metadata lack step, identity and checksum)")
-    if metadata["checksum"] != checksum(tensors, metadata["step"], metadata["identity"]):
-        raise DamagedCheckpointError(f"{file}: its content does not match its checksum")
-    return metadata, under(tensors, prefix)
 
 
 def load_checkpoint(file: Path, networks: Networks, identity: str) -> int:
@@ -102,8 +69,3 @@ def _load_optimizer(optimizer: AdamW, tensors: dict[str, Tensor]) -> None:
         index, moment = key.split(".")
         state.setdefault(int(index), {})[moment] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose keys begin with ``prefix``, which is taken off."""
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

@@ -13,11 +13,12 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from gat.checkpoint_file import DamagedCheckpointError
 from gat.config import Config
 from gat.errors import UserError
 from gat.evaluation.numbers import Number, needs_protocol
 from gat.files import replacing, told, write_json
-from gat.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint
+from gat.training.checkpoint import load_checkpoint, save_checkpoint
 from gat.training.results import METRICS, PROTOCOLS, RECORD, read_metrics, read_protocols, read_record
 from gat.training.step import Networks
 

@@ -1,0 +1,46 @@
+"""A checkpoint as a file: one safetensors file whose metadata hold step, identity of the run and a checksum."""
+
+import hashlib
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from gat.errors import UserError
+
+
+class DamagedCheckpointError(UserError):
+    """A file that is no whole checkpoint of ours."""
+
+
+def checksum(tensors: dict[str, Tensor], step: str, identity: str) -> str:
+    """SHA-256 over step, identity, and every tensor's key and bytes in order of the keys."""
+    digest = hashlib.sha256(f"{step} {identity}".encode())
+    for key in sorted(tensors):
+        digest.update(key.encode())
+        digest.update(tensors[key].contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def read_checkpoint(file: Path, prefix: str = "") -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and tensors of a checkpoint (all must be read for its checksum; those under ``prefix`` are returned).
+
+    Raises :class:`DamagedCheckpointError` for a file that is cut off, altered or not ours.
+    """
+    try:
+        with safe_open(file, framework="pt") as stored:
+            metadata = stored.metadata() or {}
+            tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise DamagedCheckpointError(f"{file}: not a whole checkpoint ({error})") from error
+    if not {"step", "identity", "checksum"} <= metadata.keys():
+        raise DamagedCheckpointError(f"{file}: no checkpoint of a run (its metadata lack step, identity and checksum)")
+    if metadata["checksum"] != checksum(tensors, metadata["step"], metadata["identity"]):
+        raise DamagedCheckpointError(f"{file}: its content does not match its checksum")
+    return metadata, under(tensors, prefix)
+
+
+def under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose keys begin with ``prefix``, which is taken off."""
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
