@@ -34,14 +34,14 @@ class Images(Sized, Protocol):
         ...
 
 
-def load_autoencoder(path: str) -> AutoencoderKL:
-    """A frozen AutoencoderKL by hub name or local folder; :class:`UserError` if it cannot be had."""
+def load_autoencoder(path: str, setting: str = "autoencoder.path") -> AutoencoderKL:
+    """A frozen AutoencoderKL by hub name or local folder; :class:`UserError`, naming ``setting``, if it cannot be had."""
     try:
         model, loaded = AutoencoderKL.from_pretrained(path, low_cpu_mem_usage=False, output_loading_info=True)
     except Exception as error:  # the hub's client, the network and the file formats each raise their own kinds
         raise UserError(
             f"autoencoder {path!r} cannot be loaded ({first_line(error)}): without network, put its config.json and "
-            "diffusion_pytorch_model.safetensors into a folder and set autoencoder.path=FOLDER"
+            f"diffusion_pytorch_model.safetensors into a folder and set {setting}=FOLDER"
         ) from error
     if loaded["missing_keys"]:  # diffusers leaves them at random values
         raise UserError(

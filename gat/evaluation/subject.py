@@ -55,7 +55,7 @@ def decoder_of(data: PreparedSet, wanted: str | None) -> tuple[AutoencoderKL, st
 
 def named_decoder(wanted: str) -> tuple[AutoencoderKL, str]:
     """An autoencoder by hub name or folder, and its name for the protocol: ``sd-vae-ft-ema@`` and a digest of the weights."""
-    model = load_autoencoder(wanted)
+    model = load_autoencoder(wanted, "evaluation.decoder")
     return model, f"{Path(wanted).resolve().name}@{weights_digest(model)[:12]}"
 
 
