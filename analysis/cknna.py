@@ -17,6 +17,7 @@ Shapes: n images, d width of features, R rows of a block.
 """
 
 import math
+import runpy
 from collections.abc import Iterator
 
 import numpy as np
@@ -179,3 +180,7 @@ def _matrix(features: Features, name: str) -> Tensor:
             f"row {int((~finite).nonzero()[0])} of the {name} holds NaN or infinity: did the network diverge?"
         )
     return x
+
+
+if __name__ == "__main__":  # the command stands apart; this is where one looks for it
+    runpy.run_module("analysis.discriminator_cknna", run_name="__main__")

@@ -12,10 +12,8 @@ analysis/blocks.py says what is measured. Writes a CSV (a row per run, checkpoin
 made them as JSON.
 """
 
-import argparse
 import time
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +22,14 @@ import torch
 
 from analysis import blocks
 from analysis.blocks import BATCH, REMOVALS, Contribution, block_contributions, inputs_of, summary
+from analysis.command import REMEDY, circumstances, generator_facts, name_of, positive, run_command, sample_of
 from analysis.layer_figure import save_figure
 from analysis.opening import WHICH, checkpoints_of, opened, which
 from analysis.perceptual import DISTANCES, PerceptualDistance, load_distance
-from experiments.exits import exits
-from experiments.study.arguments import parse
 from gat.data.workers import told_plainly
-from gat.errors import UserError, require_choice
+from gat.errors import require_choice
 from gat.files import replacing, told, write_json
-from gat.platform import choose_device, full_precision, git_state, hardware, keep_freed_memory, versions
+from gat.platform import choose_device, full_precision, keep_freed_memory
 
 KNOWN = WHICH | {
     "checkpoints": "all: of the run; last (default)",
@@ -46,7 +43,6 @@ KNOWN = WHICH | {
     "out": "folder to write into (default: analysis/ in the run's)",
 }
 SAMPLES = 200
-REMEDY = "start the same command again, or set another out"
 
 
 @dataclass(frozen=True)
@@ -89,25 +85,16 @@ def wanted_of(values: dict[str, str]) -> Wanted:
     """From the arguments; :class:`UserError` for a number that is none or an unknown choice."""
     require_choice("removal", values.get("removal", REMOVALS[0]), REMOVALS)
     require_choice("checkpoints", values.get("checkpoints", "last"), ("last", "all"))
-    batch = number("batch", values.get("batch", str(BATCH)))
-    if batch < 1:
-        raise UserError(f"batch={batch} must be at least 1")
+    samples, classes, seed = sample_of(values, SAMPLES)
     return Wanted(
-        samples=number("samples", values.get("samples", str(SAMPLES))),
-        classes=[number("classes", part) for part in values["classes"].split(",")] if "classes" in values else None,
-        seed=number("seed", values.get("seed", "0")),
+        samples=samples,
+        classes=classes,
+        seed=seed,
         removal=values.get("removal", REMOVALS[0]),
-        batch=batch,
+        batch=positive("batch", values, BATCH),
         device=choose_device(values.get("training.device", "auto")),
         values=values,
     )
-
-
-def number(name: str, value: str) -> int:
-    """A whole number that is not negative; :class:`UserError` for anything else."""
-    if not value.strip().isdecimal():
-        raise UserError(f"{name}={value!r} is no whole number: give one")
-    return int(value)
 
 
 def measured(where: str, wanted: Wanted, distance: PerceptualDistance) -> Series:
@@ -117,16 +104,8 @@ def measured(where: str, wanted: Wanted, distance: PerceptualDistance) -> Series
     z, labels = inputs_of(wanted.samples, generator.dims.num_classes, wanted.classes, wanted.seed)
     how: dict[str, Any] = {"removal": wanted.removal, "truncation": rules.truncation, "batch_size": wanted.batch}
     distances = block_contributions(generator, it.decode, distance, z, labels, **how)
-    facts = it.pretrained.facts | {
-        "mng_schedule": it.mng_schedule,
-        "truncation": rules.truncation,
-        "decoder": it.subject.decoder_name,
-        "to_uint8": rules.to_uint8,
-        "image_px": it.subject.image_px,
-    }
     contributions = summary(distances, generator.dims.num_stages, wanted.removal)
-    run = it.pretrained.home or it.pretrained.source
-    return Series(run.resolve().name, it.pretrained.facts["step"], contributions, facts, it.pretrained.place)
+    return Series(name_of(it), it.pretrained.facts["step"], contributions, generator_facts(it), it.pretrained.place)
 
 
 def all_measured(wanted: Wanted, distance: PerceptualDistance) -> list[Series]:
@@ -149,12 +128,7 @@ def facts_of(series: list[Series], wanted: Wanted, distance: PerceptualDistance,
         "classes": wanted.classes or "all, balanced",
         "seed": wanted.seed,
         "generators": [one.facts for one in series],
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(seconds, 1),
-        "git": git_state(),
-        "hardware": hardware() | {"device": str(wanted.device)},
-        "versions": versions(),
-    }
+    } | circumstances(wanted.device, seconds)
 
 
 def contribute(values: dict[str, str]) -> list[str]:
@@ -201,13 +175,8 @@ def shown(series: Series, distance: PerceptualDistance) -> str:
 
 
 def main() -> None:
-    """Measure, and say what was written; a mistake of the user's is one line and exit code 2."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("values", nargs="*", metavar="name=value")
-    arguments = parser.parse_args()
-    with exits():
-        for line in contribute(parse(arguments.values, KNOWN)):
-            print(line)
+    """As typed."""
+    run_command(__doc__, KNOWN, contribute)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,166 @@
+"""What each stage of a generator draws: ``python analysis/stages.py [run=FOLDER] [name=value ...]``.
+
+    checkpoint=PATH | run=FOLDER    what to look at; without either the newest finished run under runs/ (or runs=FOLDER)
+    samples=200 classes=0,3 seed=0  samples that the numbers are of: classes in turn (default: all of them)
+    rows=8                          how many of them, the first ones, are in the picture
+    out=FOLDER                      default: analysis/ in the run's folder
+
+Stage k is the image that the heads 1 to k have drawn together, S_k = R_1 + ... + R_k; the sample is S_K. No source says how
+to tell what a stage does; ours, in the generator's latents, for each sample:
+
+    rewrite    rms(R_k): how much head k writes, be it a correction or a drawing anew
+    to_final   rms(S_k - S_K): what is still missing after stage k; of the last stage 0
+
+rms: root of the mean square over channels and positions. Both are averaged over samples, with 95% intervals by a bootstrap
+over samples (gat.evaluation.intervals): of one training run; the spread over training seeds is not in them. Latents have a
+mean square of about 1, so that a rewrite of 1 is as large as a whole image.
+
+The picture has a row per sample and a column per stage, the sample last. The decoder has learned from finished latents alone:
+what it makes of a small S_k is flat and grey, also where S_k has structure. Judge early stages by the numbers, too.
+Shapes: n samples, B batch, K stages, C latent channels, H latent side, P image side in pixels.
+"""
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from analysis.blocks import BATCH, inputs_of
+from analysis.command import REMEDY, facts_of, name_of, positive, run_command, sample_of
+from analysis.opening import WHICH, Opened, opened, which
+from analysis.sheets import save_labelled
+from gat.data.workers import told_plainly
+from gat.errors import UserError
+from gat.evaluation.intervals import by_bootstrap
+from gat.files import replacing, told, write_json
+from gat.platform import choose_device, full_precision, keep_freed_memory
+
+KNOWN = WHICH | {
+    "samples": "number (default: 200)",
+    "classes": "numbers, as 0,3,7 (default: all)",
+    "seed": "of the samples (default: 0)",
+    "rows": "samples in the picture (default: 8)",
+    "batch": f"samples at a time (default: {BATCH})",
+    "out": "folder to write into (default: analysis/ in the run's)",
+}
+SAMPLES = 200
+ROWS = 8
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Numbers of one stage (from 1), as above, each with its 95% interval."""
+
+    stage: int
+    rewrite: float
+    rewrite_low: float
+    rewrite_high: float
+    to_final: float
+    to_final_low: float
+    to_final_high: float
+
+
+def stage_sizes(stages: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sizes of the rewrites, and distances to the final latents, (B, K) each, of stages (K, B, C, H, H)."""
+    images = stages.detach().double().cpu()
+    rewrites = torch.cat([images[:1], images.diff(dim=0)])
+    return _rms(rewrites), _rms(images - images[-1])
+
+
+def _rms(images: Tensor) -> NDArray[np.float64]:
+    """(K, B, C, H, H) -> (B, K)."""
+    return images.square().mean(dim=(2, 3, 4)).sqrt().T.numpy()
+
+
+def summary(rewrites: NDArray[np.float64], to_final: NDArray[np.float64]) -> list[Stage]:
+    """The numbers of sizes and distances (n, K), stage by stage."""
+    pairs = zip(rewrites.T, to_final.T, strict=True)
+    return [Stage(k, *_mean(rewrite), *_mean(missing)) for k, (rewrite, missing) in enumerate(pairs, 1)]
+
+
+def _mean(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Of values (n,), with its interval."""
+    estimate = by_bootstrap(float(values.mean()), values)
+    return (estimate.value, *estimate.interval)
+
+
+@torch.no_grad()
+def drawn(it: Opened, z: Tensor, labels: Tensor, batch: int, rows: int) -> tuple[list[Stage], Tensor]:
+    """The numbers of samples of z (n, 64) and labels (n,); decoded stages (rows, K, 3, P, P), uint8, of the first ``rows``.
+
+    Raises :class:`UserError` for samples that are not finite.
+    """
+    generator, truncation = it.subject.generator, it.config.evaluation.truncation
+    sizes, images, seen = [], [], 0
+    chunks = list(zip(z.split(batch), labels.split(batch), strict=True))
+    for some_z, some_labels in tqdm(chunks, desc="stages", unit="batch", leave=False, disable=None):
+        stages = generator(some_z.to(it.device), some_labels.to(it.device), truncation=truncation)
+        if not bool(stages.isfinite().all()):
+            raise UserError("the generator's stages are not finite: the run has diverged, choose an earlier checkpoint")
+        sizes.append(stage_sizes(stages))
+        for one in stages[:, : max(0, rows - seen)].unbind(dim=1):
+            images.append(it.decode(one).cpu())
+        seen += len(some_z)
+    rewrites, to_final = (np.concatenate(parts) for parts in zip(*sizes, strict=True))
+    return summary(rewrites, to_final), torch.stack(images)
+
+
+def look(values: dict[str, str]) -> list[str]:
+    """Measure, draw and write; lines that say what came out. :class:`UserError` for every mistake in the arguments."""
+    samples, classes, seed = sample_of(values, SAMPLES)
+    batch, rows = positive("batch", values, BATCH), positive("rows", values, ROWS)
+    keep_freed_memory()
+    began = time.perf_counter()
+    with told_plainly(), full_precision():
+        it = opened(which(values), choose_device(values.get("training.device", "auto")), values)
+        z, labels = inputs_of(samples, it.subject.generator.dims.num_classes, classes, seed)
+        stages, images = drawn(it, z, labels, batch, rows)
+    out = Path(values["out"]) if "out" in values else it.pretrained.place / "analysis"
+    stem = f"stages-{Path(it.pretrained.facts['checkpoint']).stem}"
+    run = {"run": name_of(it), "step": it.pretrained.facts["step"]}
+    how = {
+        "measured": "what each stage of the generator draws",
+        "definition": __doc__,
+        "samples": samples,
+        "classes": classes or "all, balanced",
+        "seed": seed,
+        "rows_of_picture": labels[: len(images)].tolist(),
+    }
+    with told(f"analysis in {out}", REMEDY):
+        out.mkdir(parents=True, exist_ok=True)
+        with replacing(out / f"{stem}.csv") as stream:
+            pd.DataFrame([run | asdict(one) for one in stages]).to_csv(stream, index=False)
+        write_json(out / f"{stem}.json", how | facts_of(it, time.perf_counter() - began))
+    headings = [f"stage {one.stage}\n{one.to_final:.2g} from last" for one in stages[:-1]]
+    save_labelled(images.flatten(0, 1), out / f"{stem}.png", [*headings, f"stage {len(stages)}\nthe sample"])
+    return [shown(stages), f"{out / stem}.csv, .json, .png"]
+
+
+def shown(stages: list[Stage]) -> str:
+    """The numbers for the terminal."""
+    rows = [
+        {
+            "stage": one.stage,
+            "rewrite": f"{one.rewrite:.4g}",
+            "its 95% interval": f"{one.rewrite_low:.4g} to {one.rewrite_high:.4g}",
+            "to final": f"{one.to_final:.4g}",
+            "95% interval": f"{one.to_final_low:.4g} to {one.to_final_high:.4g}",
+        }
+        for one in stages
+    ]
+    return pd.DataFrame(rows).to_string(index=False)
+
+
+def main() -> None:
+    """As typed."""
+    run_command(__doc__, KNOWN, look)
+
+
+if __name__ == "__main__":
+    main()
