@@ -149,7 +149,8 @@ def test_nothing_to_collect_and_mistyped_arguments(
 def test_every_column_is_explained(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     submission_of(runs, "", launcher="local")
     demo = json.loads((README.parent / "demo" / "metrics.jsonl").read_text().splitlines()[-1])
-    write_run(runs / "run-0", [demo], record_of())
+    protocols = json.loads((README.parent / "demo" / "record.json").read_text())["protocols"]
+    write_run(runs / "run-0", [demo], record_of(protocols=protocols))
     section = README.read_text().split("| column | what |")[1]
     cells = [row.split(" | ")[0] for row in section.splitlines() if row.startswith("| `")]
     explained = set(re.findall(r"`(\w+)`", " ".join(cells))) | {"stage2_rms", "stage3_rms"}
