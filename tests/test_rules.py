@@ -1,0 +1,202 @@
+"""Rules of claims on made-up tables of each kind: what confirms, what refutes, and what is too little to tell."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.evidence import FAILS, HOLDS, NOT_RUN, OPEN, Evidence, Outcome
+from analysis.rules import DECIDERS, decide, verdict
+from experiments.study.claims import KINDS
+
+SEEDS = 3
+
+
+def runs(arm: str, values: list[float] | None, status: str = "finished", **columns: Any) -> list[dict[str, Any]]:
+    """One row per seed at the end; None: diverged, without numbers."""
+    given = values if values is not None else [np.nan] * SEEDS
+    status = "diverged" if values is None else status
+    end = {"step": 100, "end": status == "finished", "status": status}
+    return [{"arm": arm, "seed": seed, "distance": value} | end | columns for seed, value in enumerate(given)]
+
+
+def evidence(*groups: list[dict[str, Any]], metric: str = "frechet", study: str = "mini") -> Evidence:
+    return Evidence(pd.DataFrame([row for group in groups for row in group]), metric, 0.95, study)
+
+
+def state(test: dict[str, Any], given: Evidence) -> str:
+    return decide(test, given).state
+
+
+A, A2, B, NEAR = [10.0, 10.5, 9.5], [10.2, 9.8, 10.1], [20.0, 20.5, 19.5], [10.4, 9.9, 10.6]
+
+
+def test_every_kind_of_rule_has_a_decider() -> None:
+    assert DECIDERS.keys() == KINDS.keys()
+
+
+@pytest.mark.parametrize("kind", ["ordered", "difference"])
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        (A, B, HOLDS),
+        (B, A, FAILS),
+        (A, NEAR, OPEN),
+        (A, None, HOLDS),
+        (None, A, FAILS),
+        (None, None, OPEN),
+        ([10.0], [20.0], OPEN),
+    ],
+)
+def test_ordered(kind: str, first: list[float] | None, second: list[float] | None, expected: str) -> None:
+    given = evidence(runs("a", first), runs("b", second))
+    assert state({"kind": kind, "arms": ["a", "b"]}, given) == expected
+
+
+def test_one_bad_pair_refutes_an_order() -> None:
+    given = evidence(runs("a", A), runs("b", B), runs("c", A2))
+    assert state({"kind": "ordered", "arms": ["a", "b", "c"]}, given) == FAILS
+    assert state({"kind": "ordered", "arms": ["a", "c", "b"]}, given) == OPEN  # a and c are not told apart
+
+
+def test_welchs_interval_by_hand() -> None:
+    """Means 10 and 20, standard deviations 0.5: 10 -+ 2.776 x 0.408 (4 degrees of freedom)."""
+    told = decide({"kind": "ordered", "arms": ["a", "b"]}, evidence(runs("a", A), runs("b", B))).told
+    assert told == "b - a: 10 (8.867 to 11.13)"
+
+
+def test_monotone_looks_at_every_evaluation() -> None:
+    early = [row | {"step": 50, "end": False} for row in runs("a", B) + runs("b", A)]
+    late = runs("a", A) + runs("b", B)
+    test = {"kind": "monotone", "arms": ["a", "b"]}
+    assert state(test, evidence(late)) == HOLDS
+    outcome = decide(test, evidence(late, early))
+    assert (outcome.state, outcome.told) == (OPEN, "order broken at steps [50]")
+
+
+@pytest.mark.parametrize(
+    ("first", "expected"), [(A2, HOLDS), ([11.5, 11.6, 11.4], FAILS), ([9.0, 11.0, 12.0], OPEN), (None, FAILS)]
+)
+def test_ratio_within(first: list[float] | None, expected: str) -> None:
+    given = evidence(runs("a", first), runs("b", [10.0, 10.1, 9.9]))
+    assert state({"kind": "ratio_within", "arms": ["a", "b"], "within": 1.1}, given) == expected
+
+
+def test_below_counts_at_its_scale_alone() -> None:
+    test = {"kind": "below", "arms": ["XL"], "value": 2.4, "studies": ["imagenet256"]}
+    assert state(test, evidence(runs("XL", [2.2]), study="imagenet256")) == HOLDS
+    assert state(test, evidence(runs("XL", [2.5]), study="imagenet256")) == FAILS
+    assert state(test, evidence(runs("XL", [0.1]), study="mini")) == OPEN
+
+
+def some_diverged(arm: str, lost: int) -> list[dict[str, Any]]:
+    return runs(arm, A[: SEEDS - lost]) + [row | {"seed": 9 + row["seed"]} for row in runs(arm, None)[:lost]]
+
+
+@pytest.mark.parametrize(
+    ("lost", "diverges", "trains"), [(0, FAILS, HOLDS), (1, OPEN, OPEN), (2, HOLDS, FAILS), (3, HOLDS, FAILS)]
+)
+def test_divergence(lost: int, diverges: str, trains: str) -> None:
+    given = evidence(some_diverged("a", lost))
+    assert state({"kind": "diverges", "arms": ["a"], "share": 0.5}, given) == diverges
+    assert state({"kind": "trains", "arms": ["a"], "share": 1.0}, given) == trains
+
+
+def power(exponent: float, noise: float = 0.0) -> list[dict[str, Any]]:
+    """Three seeds at each of five widths, distance = 3 width^exponent."""
+    generator = np.random.default_rng(0)
+    rows = []
+    for width in (64, 128, 256, 512, 1024):
+        values = 3 * width**exponent * np.exp(noise * generator.normal(size=SEEDS))
+        rows += runs(f"w{width}", list(values), x=width)
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("exponent", "noise", "expected"), [(-0.5, 0.01, HOLDS), (0.5, 0.01, FAILS), (-0.5, 0.3, OPEN)]
+)
+@pytest.mark.parametrize("kind", ["slope", "power_law"])
+def test_power_laws_of_known_exponent(kind: str, exponent: float, noise: float, expected: str) -> None:
+    test: dict[str, Any] = {"kind": kind, "x": "x", "predicted": -0.5, "within": 0.1}
+    outcome = decide(test, evidence(power(exponent, noise)))
+    assert outcome.state == expected
+    if noise < 0.1:
+        assert float(outcome.told.split()[1]) == pytest.approx(exponent, abs=0.01)
+
+
+def test_correlation() -> None:
+    test = {"kind": "correlation", "x": "x", "below": -0.8}
+    assert state(test, evidence(power(-0.5, 0.01))) == HOLDS
+    assert state(test, evidence(power(0.5, 0.01))) == FAILS
+    assert state(test, evidence(power(-0.5, 1.0))) == OPEN
+
+
+def test_steps_are_averaged_geometrically() -> None:
+    rows = [
+        {
+            "arm": arm,
+            "seed": seed,
+            "status": "finished",
+            "end": step == 2,
+            "step": step,
+            "change": change * factor,
+            "width": width,
+        }
+        for arm, width, change in (("a", 64, 1.0), ("b", 128, 2.0))
+        for seed in range(SEEDS)
+        for step, factor in ((1, 0.1), (2, 10.0))
+    ]
+    given = evidence(rows, metric="change")
+    assert given.values("b") == pytest.approx([2.0] * SEEDS)
+    assert state({"kind": "slope", "arms": ["a", "b"], "x": "width", "predicted": 1.0, "within": 0.25}, given) == HOLDS
+
+
+def grid(limits: dict[int, int], best: dict[int, int]) -> Evidence:
+    """Rates 1, 2, ..., 32 at each width: beyond the limit they diverge; the best is the lowest distance."""
+    rows = []
+    for width, limit in limits.items():
+        for rate in (1, 2, 4, 8, 16, 32):
+            value = None if rate > limit else [10 + abs(np.log2(rate / best[width]))] * SEEDS
+            rows += runs(f"w{width}-{rate}", value, width=width, lr=float(rate))
+    return evidence(rows)
+
+
+@pytest.mark.parametrize("kind", ["boundary_slope", "best_slope"])
+def test_rates_of_a_grid(kind: str) -> None:
+    test = {"kind": kind, "x": "width", "over": "lr", "predicted": -1.0, "within": 0.3}
+    falling = {64: 16, 128: 8, 256: 4}
+    assert state(test, grid(falling, {w: limit // 2 for w, limit in falling.items()})) == HOLDS
+    flat = dict.fromkeys(falling, 16)
+    assert state(test, grid(flat, dict.fromkeys(falling, 4))) == FAILS
+    edge = {64: 32, 128: 8, 256: 4}  # the largest rate of all trains, or is the best: it may lie beyond
+    assert state(test, grid(edge, {64: 32, 128: 4, 256: 2})) == OPEN
+
+
+def test_floor() -> None:
+    test = {"kind": "floor", "arms": ["first", "second"]}
+    low, high = runs("first", A, reconstruction_distance=1.0), runs("second", B, reconstruction_distance=2.0)
+    assert state(test, evidence(low, high)) == HOLDS
+    swapped = runs("first", A, reconstruction_distance=2.0), runs("second", B, reconstruction_distance=1.0)
+    assert state(test, evidence(*swapped)) == FAILS
+
+
+def test_arms_without_runs() -> None:
+    running = [{"arm": "b", "seed": 0, "status": "running", "distance": np.nan, "end": False, "step": np.nan}]
+    outcome = decide({"kind": "ordered", "arms": ["a", "b"]}, evidence(runs("a", A), running))
+    assert (outcome.state, outcome.told) == (NOT_RUN, "no ended run of b")
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        ([HOLDS, HOLDS], "confirmed"),
+        ([HOLDS, FAILS], "refuted"),
+        ([OPEN, FAILS], "refuted"),
+        ([HOLDS, OPEN], "undecided"),
+        ([FAILS, NOT_RUN], "not run"),
+    ],
+)
+def test_verdicts(states: list[str], expected: str) -> None:
+    rule = [{"decides": True}, {"decides": True}, {"decides": False}]
+    assert verdict(rule, [*(Outcome(one, "") for one in states), Outcome(FAILS, "beside it")]) == expected
