@@ -20,17 +20,25 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Evidence:
-    """A sweep's table, and how its claim looks at it. ``study``: at which scale it was run."""
+    """A sweep's table, or a diagnostic's of its runs, and how its claim looks at it. ``study``: at which scale it was run."""
 
     table: pd.DataFrame
     metric: str
     confidence: float
     study: str
+    at: str = "end"
+    planned: int = FEWEST_SEEDS
+    """Seeds that the claim plans: where it plans one, one is enough for a mean."""
 
     @property
     def column(self) -> str:
         """Of the metric."""
         return "distance" if self.metric == "frechet" else self.metric
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether the metric is a distance, so that a diverged run is the worst there is."""
+        return self.column == "distance"
 
     def ended(self, arm: str) -> pd.DataFrame:
         """Rows of the arm's finished and diverged runs."""
@@ -43,12 +51,18 @@ class Evidence:
         return int((status == "diverged").sum()), len(status)
 
     def values(self, arm: str, column: str | None = None) -> NDArray[np.float64]:
-        """The metric, one value per finished seed: at the end, or, where it is looked at step by step, the geometric mean."""
+        """A column (None: the metric), one value per finished seed: at the end, or (``at`` steps) the geometric mean."""
         rows = self.ended(arm)
         rows = rows[rows["status"] == "finished"]
         name = column or self.column
-        if name in ("distance", "reconstruction_distance"):
-            rows = rows[rows["end"] == True]  # noqa: E712  # the column holds gaps
-            return rows[name].dropna().to_numpy(np.float64)
-        logs = np.log(rows.set_index("seed")[name].dropna().astype(float))
-        return np.exp(logs.groupby(level=0).mean().to_numpy(np.float64))
+        if self.at == "steps":
+            logs = np.log(rows.set_index("seed")[name].dropna().astype(float))
+            return np.exp(logs.groupby(level=0).mean().to_numpy(np.float64))
+        return rows[rows["end"] == True][name].dropna().to_numpy(np.float64)  # noqa: E712  # the column holds gaps
+
+    def rises(self, arm: str, column: str | None = None) -> NDArray[np.float64]:
+        """How much a column rose from the first step that it is known at to the last; one value per finished seed."""
+        rows = self.ended(arm)
+        known = rows[rows["status"] == "finished"].dropna(subset=[column or self.column]).sort_values("step")
+        seeds = known.groupby("seed")[column or self.column]
+        return (seeds.last() - seeds.first()).to_numpy(np.float64)

@@ -6,17 +6,19 @@ without an ended run). What makes each kind fail is what the sweeps' heads call 
     ordered, difference   an adjacent pair the other way round, with an interval that excludes 0
     monotone              never: an order that breaks at one evaluation leaves it open
     ratio_within          the interval lies wholly above the factor
-    below                 the mean lies above
+    below, above          the interval of the mean lies wholly on the other side (a diverged run's distance above any value)
+    rises                 the interval of the rise lies wholly below 0
     diverges              no seed does
     trains                at least half of the seeds diverge
     slope, power_law, boundary_slope, best_slope    the interval lies wholly outside
     correlation           the interval lies wholly above
     floor                 as ordered, the arms in the order of their reconstruction distance
 
-An arm with a diverged run has no mean and stands behind every arm that has one. Slopes are of means of logarithms over seeds;
-their intervals resample seeds within each arm (1,000 times), which with three seeds is too narrow by about a fifth. A width
-whose largest or best rate stands at the edge of its grid in half of the seeds or more is left out; fewer than three widths
-leave the test open.
+An arm with a diverged run has no mean: by distance it stands behind every arm that has one, other metrics are open;
+correlations and power laws leave it out, and say so. Intervals of means are Student's, of differences Welch's. Slopes are of
+means of logarithms over seeds: their intervals are Student's, from the pooled scatter of seeds about their means; those of
+power laws and correlations resample seeds within each arm (1,000 times; analysis/slopes.py). A width whose largest or best
+rate stands at the edge of its grid in half of the seeds or more is left out; fewer than three widths leave the test open.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -52,15 +54,14 @@ def verdict(rule: Sequence[Mapping[str, Any]], outcomes: Sequence[Outcome]) -> s
 
 def ordered(test: Mapping[str, Any], arms: Sequence[str], evidence: Evidence) -> Outcome:  # noqa: ARG001
     """Each arm's mean below the next one's."""
-    pairs = [behind(a, b, evidence) for a, b in pairwise(arms)]
-    states = {pair.state for pair in pairs}
-    state = FAILS if FAILS in states else HOLDS if states == {HOLDS} else OPEN
-    return Outcome(state, "; ".join(pair.told for pair in pairs))
+    return joined([behind(a, b, evidence) for a, b in pairwise(arms)])
 
 
 def behind(first: str, second: str, evidence: Evidence) -> Outcome:
     """Whether the second arm's mean lies above the first one's (Welch's interval of the difference)."""
     lost = [evidence.diverged(arm)[0] > 0 for arm in (first, second)]
+    if any(lost) and not evidence.lower_is_better:
+        return Outcome(OPEN, "runs diverged, so that there is nothing to compare")
     if any(lost):
         state = OPEN if all(lost) else FAILS if lost[0] else HOLDS
         return Outcome(
@@ -110,12 +111,74 @@ def ratio_within(test: Mapping[str, Any], arms: Sequence[str], evidence: Evidenc
 
 
 def below(test: Mapping[str, Any], arms: Sequence[str], evidence: Evidence) -> Outcome:
-    """Each arm's mean below a value, where the scale is the paper's."""
+    """Each arm's mean below a value, where the scale is one of the rule's."""
+    return beside_value(test, arms, evidence, -1)
+
+
+def above(test: Mapping[str, Any], arms: Sequence[str], evidence: Evidence) -> Outcome:
+    """Each arm's mean above a value, where the scale is one of the rule's."""
+    return beside_value(test, arms, evidence, 1)
+
+
+def beside_value(test: Mapping[str, Any], arms: Sequence[str], evidence: Evidence, sign: int) -> Outcome:
+    """Each arm's mean on one side of a value: 1 above, -1 below."""
     if evidence.study not in test["studies"]:
         return Outcome(OPEN, f"says nothing at scale {evidence.study}")
-    means = {arm: evidence.values(arm).mean() if not evidence.diverged(arm)[0] else np.inf for arm in arms}
-    state = HOLDS if all(mean < test["value"] for mean in means.values()) else FAILS
-    return Outcome(state, ", ".join(f"{arm} {mean:.4g}" for arm, mean in means.items()) + f", bound {test['value']}")
+    column = test.get("of") or evidence.column
+    lost = [arm for arm in arms if evidence.diverged(arm)[0]]
+    if lost:
+        behind_it = sign < 0 and column == "distance"
+        return Outcome(FAILS if behind_it else OPEN, f"{', '.join(lost)} diverged")
+    found = [of_mean(evidence.values(arm, column), evidence) for arm in arms]
+    return joined(
+        [on_side(sign, test["value"], f"{column} of {arm}", one) for arm, one in zip(arms, found, strict=True)]
+    )
+
+
+def rises(test: Mapping[str, Any], arms: Sequence[str], evidence: Evidence) -> Outcome:
+    """From the first evaluation to the last, each arm's mean over seeds rises."""
+    column = test.get("of") or evidence.column
+    lost = [arm for arm in arms if evidence.diverged(arm)[0]]
+    if lost:
+        return Outcome(OPEN, f"{', '.join(lost)} diverged")
+    found = [of_mean(evidence.rises(arm, column), evidence) for arm in arms]
+    return joined([on_side(1, 0.0, f"rise of {column} of {arm}", one) for arm, one in zip(arms, found, strict=True)])
+
+
+Interval = tuple[float, tuple[float, float] | None]
+"""A mean over seeds, and its interval; None if there are too few."""
+
+
+def of_mean(values: NDArray[np.float64], evidence: Evidence) -> Interval:
+    """Student's interval; of a single value, where the claim plans no more, the value itself."""
+    if not len(values):
+        return float("nan"), None
+    mean = float(values.mean())
+    if len(values) < min(FEWEST_SEEDS, evidence.planned):
+        return mean, None
+    if values.std() == 0:
+        return mean, (mean, mean)
+    low, high = stats.t.interval(evidence.confidence, len(values) - 1, loc=mean, scale=stats.sem(values))
+    return mean, (float(low), float(high))
+
+
+def on_side(sign: int, value: float, what: str, found: Interval) -> Outcome:
+    """Whether an interval lies wholly above (1) or below (-1) a value."""
+    mean, interval = found
+    if interval is None:
+        return Outcome(OPEN, f"{what} {mean:.4g} (too few seeds), bound {value:.4g}")
+    low, high = interval
+    ahead = low > value if sign > 0 else high < value
+    behind_it = high < value if sign > 0 else low > value
+    shown = f"{what} {mean:.4g}" + (f" ({low:.4g} to {high:.4g})" if low < high else "")
+    return Outcome(HOLDS if ahead else FAILS if behind_it else OPEN, f"{shown}, bound {value:.4g}")
+
+
+def joined(outcomes: Sequence[Outcome]) -> Outcome:
+    """All hold, or one fails."""
+    states = {one.state for one in outcomes}
+    state = FAILS if FAILS in states else HOLDS if states == {HOLDS} else OPEN
+    return Outcome(state, "; ".join(one.told for one in outcomes))
 
 
 def diverges(test: Mapping[str, Any], arms: Sequence[str], evidence: Evidence) -> Outcome:
@@ -155,6 +218,8 @@ DECIDERS: dict[str, Callable[[Mapping[str, Any], Sequence[str], Evidence], Outco
     "monotone": monotone,
     "ratio_within": ratio_within,
     "below": below,
+    "above": above,
+    "rises": rises,
     "diverges": diverges,
     "trains": trains,
     "slope": slope,

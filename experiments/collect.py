@@ -51,7 +51,8 @@ def head(mine: list[Submission], missing: list[str]) -> dict[str, object]:
         "study": newest.study,
         "sweep": newest.sweep,
         "claim": newest.claim,
-        "claim_changed": any(s.claim != newest.claim for s in mine),
+        "diagnostic_claims": newest.diagnostic_claims,
+        "claim_changed": any((s.claim, s.diagnostic_claims) != (newest.claim, newest.diagnostic_claims) for s in mine),
         "submissions": [
             {"id": s.id, "submitted_at": s.submitted_at, "git": s.git, "launcher": s.launcher} for s in mine
         ],

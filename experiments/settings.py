@@ -44,6 +44,8 @@ class ClaimConfig:
     """Number of seeds: training.seed = 0, 1, ..."""
     stopping: str
     """When runs end and no more are added."""
+    diagnostic: str | None = None
+    """Which diagnostic of the runs (``analysis/diagnose.py``) the metric is of; null: the sweep's own table."""
 
 
 @dataclass
@@ -52,6 +54,10 @@ class SweepConfig:
 
     name: str
     claim: ClaimConfig | None
+    diagnostics: list[str] = field(default_factory=list)
+    """What ``analysis/diagnose.py`` measures on the runs."""
+    diagnostic_claims: list[ClaimConfig] = field(default_factory=list)
+    """Further claims, about these measurements."""
     common: dict[str, Any] = field(default_factory=dict)
     """Overrides of all runs."""
     arms: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -60,6 +66,22 @@ class SweepConfig:
     """Values by setting."""
     arm: str | None = None
     """Which arm and point a run is (set by the sweep)."""
+
+
+@dataclass
+class DiagnosticsConfig:
+    """With what ``analysis/diagnose.py`` measures."""
+
+    distance: str
+    """Perceptual distance: a choice of ``analysis/layer_lpips.py``."""
+    teacher: str
+    """Of the alignment: a choice of ``analysis/cknna.py``."""
+    samples: int
+    """Of block contributions and stages."""
+    alignment_samples: int
+    """Real, and as many fake images."""
+    paths: int
+    """In w."""
 
 
 @dataclass
@@ -90,6 +112,8 @@ class StudyConfig:
     """Side of the latents, number of classes and width of the teacher's tokens: for estimates before data are prepared."""
     num_classes: int | None
     teacher_width: int | None
+    diagnostics: DiagnosticsConfig | None
+    """null: a run without a study."""
     sustained_tflops: float | None
     """Rate per process for estimates, where the cluster gives none: what training sustains, not the data sheet's peak."""
 

@@ -21,8 +21,10 @@ def runs(arm: str, values: list[float] | None, status: str = "finished", **colum
     return [{"arm": arm, "seed": seed, "distance": value} | end | columns for seed, value in enumerate(given)]
 
 
-def evidence(*groups: list[dict[str, Any]], metric: str = "frechet", study: str = "mini") -> Evidence:
-    return Evidence(pd.DataFrame([row for group in groups for row in group]), metric, 0.95, study)
+def evidence(
+    *groups: list[dict[str, Any]], metric: str = "frechet", study: str = "mini", at: str = "end", planned: int = SEEDS
+) -> Evidence:
+    return Evidence(pd.DataFrame([row for group in groups for row in group]), metric, 0.95, study, at, planned)
 
 
 def state(test: dict[str, Any], given: Evidence) -> str:
@@ -85,9 +87,48 @@ def test_ratio_within(first: list[float] | None, expected: str) -> None:
 
 def test_below_counts_at_its_scale_alone() -> None:
     test = {"kind": "below", "arms": ["XL"], "value": 2.4, "studies": ["imagenet256"]}
-    assert state(test, evidence(runs("XL", [2.2]), study="imagenet256")) == HOLDS
-    assert state(test, evidence(runs("XL", [2.5]), study="imagenet256")) == FAILS
-    assert state(test, evidence(runs("XL", [0.1]), study="mini")) == OPEN
+    assert state(test, evidence(runs("XL", [2.2]), study="imagenet256", planned=1)) == HOLDS
+    assert state(test, evidence(runs("XL", [2.5]), study="imagenet256", planned=1)) == FAILS
+    assert state(test, evidence(runs("XL", [0.1]), study="mini", planned=1)) == OPEN
+    assert state(test, evidence(runs("XL", [2.2]), study="imagenet256")) == OPEN  # three seeds are planned
+
+
+@pytest.mark.parametrize(
+    ("bound", "of_below", "of_above"), [(12.0, HOLDS, FAILS), (8.0, FAILS, HOLDS), (10.5, OPEN, OPEN)]
+)
+def test_means_beside_a_bound(bound: float, of_below: str, of_above: str) -> None:
+    """Mean 10, standard deviation 0.5: Student's interval is 10 -+ 4.303 x 0.289."""
+    test = {"arms": ["a"], "value": bound, "studies": ["mini"]}
+    below = decide(test | {"kind": "below"}, evidence(runs("a", A)))
+    assert (below.state, below.told) == (of_below, f"distance of a 10 (8.758 to 11.24), bound {bound:.4g}")
+    assert state(test | {"kind": "above"}, evidence(runs("a", A))) == of_above
+    other = evidence(runs("a", B, score=1.0) + runs("b", None))
+    assert state(test | {"kind": "below", "of": "score"}, other) == HOLDS
+    assert state(test | {"kind": "below", "arms": ["b"]}, other) == FAILS
+    assert state(test | {"kind": "above", "arms": ["b"]}, other) == OPEN
+
+
+@pytest.mark.parametrize(("sign", "expected"), [(1, HOLDS), (-1, FAILS), (0, OPEN)])
+def test_a_rise_over_training(sign: int, expected: str) -> None:
+    """From the first to the last evaluation, whatever lies between; of each seed by itself."""
+    rows = [
+        row | {"step": step, "end": step == 300, "score": 10 * row["seed"] + value}
+        for row in runs("a", A)
+        for step, value in ((100, 0.0), (200, 5.0), (300, 2.0 * sign + 0.1 * (row["seed"] - 1)))
+    ]
+    outcome = decide({"kind": "rises", "arms": ["a"]}, evidence(rows, metric="score"))
+    assert outcome.state == expected
+    if sign:
+        assert (
+            outcome.told
+            == f"rise of score of a {2 * sign} ({2 * sign - 0.2484:.4g} to {2 * sign + 0.2484:.4g}), bound 0"
+        )
+
+
+def test_metrics_that_are_no_distance_do_not_rank_diverged_runs() -> None:
+    rows = runs("a", None) + runs("b", A, score=1.0)
+    assert state({"kind": "ordered", "arms": ["b", "a"]}, evidence(rows)) == HOLDS
+    assert state({"kind": "ordered", "arms": ["b", "a"]}, evidence(rows, metric="score")) == OPEN
 
 
 def some_diverged(arm: str, lost: int) -> list[dict[str, Any]]:
@@ -132,6 +173,16 @@ def test_correlation() -> None:
     assert state(test, evidence(power(-0.5, 1.0))) == OPEN
 
 
+@pytest.mark.parametrize("kind", ["correlation", "power_law"])
+def test_arms_with_diverged_runs_are_left_out(kind: str) -> None:
+    """Survivors would flatter: an arm that loses one of three seeds does not count."""
+    lost = runs("lost", [1e6, 1e6], x=64) + runs("lost", None, x=64)[2:]
+    test = {"kind": kind, "x": "x", "below": -0.8, "predicted": -0.5, "within": 0.1}
+    outcome = decide(test, evidence(power(-0.5, 0.01), lost))
+    assert outcome.state == HOLDS
+    assert outcome.told.endswith("; left out, as runs diverged: lost")
+
+
 def test_steps_are_averaged_geometrically() -> None:
     rows = [
         {
@@ -147,7 +198,7 @@ def test_steps_are_averaged_geometrically() -> None:
         for seed in range(SEEDS)
         for step, factor in ((1, 0.1), (2, 10.0))
     ]
-    given = evidence(rows, metric="change")
+    given = evidence(rows, metric="change", at="steps")
     assert given.values("b") == pytest.approx([2.0] * SEEDS)
     assert state({"kind": "slope", "arms": ["a", "b"], "x": "width", "predicted": 1.0, "within": 0.25}, given) == HOLDS
 

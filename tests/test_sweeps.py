@@ -26,8 +26,13 @@ def golden(study: str, name: str) -> Any:
     return yaml.safe_load((GOLDEN / study / f"{name}.yaml").read_text())
 
 
+OF_DIAGNOSTICS = {"layer_use", "cknna", "interpolation", "metrics"}
+
+
 def test_every_claim_has_its_sweep() -> None:
     assert set(NAMES) == CLAIMS
+    heads = [yaml.safe_load((SWEEPS / f"{name}.yaml").read_text()) for name in NAMES]
+    assert {claim["id"] for head in heads for claim in head.get("diagnostic_claims", [])} == OF_DIAGNOSTICS
 
 
 @pytest.mark.parametrize("study", STUDIES)
@@ -46,16 +51,19 @@ def test_sweep_equals_its_golden_settings(sweep: str, study: str) -> None:
 def test_head_is_whole_and_its_rule_names_arms_that_exist(sweep: str) -> None:
     settings = composed([f"sweep={sweep}", *base_of("mini")])
     around = surroundings(settings)
-    claim = around.sweep.claim
-    assert claim is not None
+    assert around.sweep.claim is not None
     assert around.sweep.name == sweep
-    assert claim.id == sweep
-    assert all(value not in ("", None) for value in dataclasses.asdict(claim).values())
-    assert all(number.keys() == {"what", "value", "about", "source"} for number in claim.paper)
+    assert around.sweep.claim.id == sweep
     points = points_of(sweep, *base_of("mini"))
     arms = {point[-1].removeprefix("sweep.arm=").strip("'") for point in points}
-    check_claim(claim, arms)
-    assert len(points) == claim.seeds * len(arms)
+    assert len(points) == around.sweep.claim.seeds * len(arms)
+    assert {claim.diagnostic for claim in around.sweep.diagnostic_claims} <= set(around.sweep.diagnostics)
+    for claim in (around.sweep.claim, *around.sweep.diagnostic_claims):
+        values = dataclasses.asdict(claim)
+        assert (values.pop("diagnostic") is None) == (claim is around.sweep.claim)
+        assert all(value not in ("", None) for value in values.values())
+        assert all(number.keys() == {"what", "value", "about", "source"} for number in claim.paper)
+        check_claim(claim, arms)
 
 
 @pytest.mark.parametrize("sweep", NAMES)
@@ -64,7 +72,7 @@ def test_file_holds_nothing_but_a_claim_and_overrides(sweep: str) -> None:
     text = (SWEEPS / f"{sweep}.yaml").read_text()
     values = yaml.safe_load(text)
     assert text.startswith("# ")
-    assert values.keys() <= {"defaults", "name", "claim", "common", "arms", "grid"}
+    assert values.keys() <= {"defaults", "name", "claim", "diagnostics", "diagnostic_claims", "common", "arms", "grid"}
     assert values["defaults"] == [{"override /study@_global_.study": "imagenet256"}]
     assert "data." not in text.replace("about", "")
 

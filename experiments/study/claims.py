@@ -4,7 +4,8 @@
     monotone        ``arms``, best first: their means are in that order at every evaluation
     difference      two ``arms``, a question rather than a claim: is the first below the second?
     ratio_within    two ``arms``: the ratio of their means lies ``within`` this factor of 1
-    below           ``arms`` whose mean lies below ``value``, in ``studies`` alone
+    below, above    ``arms`` whose mean (of another column: ``of``) lies below or above ``value``, in ``studies`` alone
+    rises           ``arms`` whose metric (another column: ``of``) rises from the first evaluation to the last
     diverges        ``arms`` of which at least this ``share`` of the seeds diverges
     trains          ``arms`` of which this ``share`` of the seeds does not
     slope           log-log slope of the metric against ``x`` over ``arms``: ``predicted``, ``within``
@@ -16,8 +17,9 @@
 
 Each also says whether it ``decides`` the verdict or is reported beside it. Distances are those at the end of finished runs
 (column ``end``) but for ``monotone``; an arm with a diverged run has no mean there, and stands behind every arm that has one.
-Means are over seeds, intervals at the claim's ``confidence``: Welch's for differences and ratios (of logarithms), bootstrap
-over seeds for slopes and correlations. In a grid the largest or best at its edge is censored: it tells nothing.
+Means are over seeds, intervals at the claim's ``confidence``: Student's for means and slopes, Welch's for differences and
+ratios (of logarithms), bootstrap over seeds for correlations and power laws. In a grid the largest or best at its edge is
+censored: it tells nothing. A claim with a ``diagnostic`` is about a table of analysis/diagnose.py instead of the sweep's own.
 """
 
 from collections.abc import Collection
@@ -32,6 +34,8 @@ KINDS: dict[str, set[str]] = {
     "difference": {"arms"},
     "ratio_within": {"arms", "within"},
     "below": {"arms", "value", "studies"},
+    "above": {"arms", "value", "studies"},
+    "rises": {"arms"},
     "diverges": {"arms", "share"},
     "trains": {"arms", "share"},
     "slope": {"arms", "x", "predicted", "within"},
@@ -41,6 +45,7 @@ KINDS: dict[str, set[str]] = {
     "power_law": {"x", "predicted", "within"},
     "floor": {"arms"},
 }
+OPTIONAL: dict[str, set[str]] = {"below": {"of"}, "above": {"of"}, "rises": {"of"}}
 MOMENTS = ("end", "evaluations", "steps")
 
 
@@ -52,7 +57,7 @@ def check_claim(claim: ClaimConfig | None, arms: Collection[str] | None = None) 
     for test in claim.rule:
         kind = test.get("kind")
         require_choice(f"claim {claim.id}: kind", str(kind), tuple(KINDS))
-        _check_keys(claim.id, test, KINDS[str(kind)] | {"kind", "decides"})
+        _check_keys(claim.id, test, KINDS[str(kind)] | {"kind", "decides"}, OPTIONAL.get(str(kind), set()))
         unknown = sorted(set(test.get("arms", ())) - set(arms)) if arms is not None else []
         if unknown:
             raise UserError(
@@ -62,8 +67,8 @@ def check_claim(claim: ClaimConfig | None, arms: Collection[str] | None = None) 
         raise UserError(f"claim {claim.id}: none of its tests decides")
 
 
-def _check_keys(claim: str, test: dict[str, Any], expected: set[str]) -> None:
-    if test.keys() != expected:
+def _check_keys(claim: str, test: dict[str, Any], expected: set[str], optional: set[str]) -> None:
+    if test.keys() - optional != expected:
         raise UserError(
             f"claim {claim}: {test['kind']} has {', '.join(sorted(test))}, expected {', '.join(sorted(expected))}"
         )

@@ -45,7 +45,8 @@ def launch(
     settings = surroundings(master)
     place = launcher_of(settings.launch.to)
     shape = slurm.resources(settings.study, settings.cluster) if place == "slurm" else {}
-    check_claim(settings.sweep.claim)
+    for claim in (settings.sweep.claim, *settings.sweep.diagnostic_claims):
+        check_claim(claim)
     planned = plan(points, compose)
     for run in planned:
         Processes(count=settings.study.processes).rows(run.config.training.batch_size)  # tells if they do not divide it
@@ -82,7 +83,7 @@ def _freeze(
     entries = [entry_of(index, run) for index, run in enumerate(planned)]
     known = run_states(entries, read_submissions(runs))
     states = [known[entry.run_folder] for entry in entries]
-    claim = OmegaConf.to_container(master.sweep.claim, resolve=True) if master.sweep.claim is not None else None
+    sweep = cast(dict[str, Any], OmegaConf.to_container(master.sweep, resolve=True))
     submission = new_submission(
         runs,
         settings.study.name,
@@ -91,7 +92,8 @@ def _freeze(
         command=sys.argv,
         git=git_state(),
         base=base_of(master),
-        claim=cast(dict[str, Any] | None, claim),
+        claim=sweep["claim"],
+        diagnostic_claims=sweep["diagnostic_claims"],
         entries=[
             replace(e, submitted=s.kind not in (*ENDED, *UNDER_WAY)) for e, s in zip(entries, states, strict=True)
         ],

@@ -11,7 +11,7 @@ import json
 import socket
 import uuid
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,7 @@ class Submission:
     claim: dict[str, Any] | None
     folder: Path
     entries: list[Entry]
+    diagnostic_claims: list[dict[str, Any]] = field(default_factory=list)
 
     def config_file(self, index: int) -> Path:
         """Frozen configuration of a run."""
