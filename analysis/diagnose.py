@@ -1,0 +1,182 @@
+"""The diagnostics of a sweep's runs: ``python analysis/diagnose.py sweep=mng study=mini [name=value ...]``.
+
+    sweep=NAME study=NAME       whose runs; without them those of every sweep that asks for diagnostics and was submitted
+    diagnostics=cknna,samples   which; without it those of the sweep's file
+    runs=runs results=results   where the runs lie, and where to write
+
+Measures finished runs with the study's networks and sample counts (``study.diagnostics`` in experiments/conf/study). Writes
+``results/STUDY/SWEEP-DIAGNOSTIC.csv`` and ``.json``, and of each arm's first seed pictures into ``results/STUDY/pictures/``.
+What was measured of a run stands in its ``analysis/`` too: a second start measures only what is new.
+analysis/diagnostics.py says what of which checkpoints, each diagnostic's own file how.
+"""
+
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from omegaconf import OmegaConf
+
+from analysis.command import REMEDY, run_command
+from analysis.diagnosing import measured, settings_of, work_of
+from analysis.diagnostics import DIAGNOSTICS, Row, Tools
+from experiments.settings import CONF, SWEEPS, DiagnosticsConfig
+from experiments.study.arguments import FILTERS, find_submissions
+from experiments.study.records import newest_runs, split
+from experiments.study.states import ENDED, RunState, run_states
+from experiments.study.submission import Entry, Submission
+from gat.data.workers import told_plainly
+from gat.errors import UserError, require_choice
+from gat.files import replacing, told, write_json
+from gat.platform import choose_device, full_precision, keep_freed_memory
+
+KNOWN = FILTERS | {
+    "results": "folder of the tables (default: results)",
+    "diagnostics": "names, as cknna,samples (default: those of the sweep's file)",
+    "submission": "id of a submission, for its settings instead of the newest's",
+    "training.device": "auto, cpu or cuda (default: auto)",
+}
+PICTURES = "pictures"
+
+
+def asked_of(sweep: str, values: dict[str, str]) -> list[str]:
+    """Names of diagnostics; :class:`UserError` for an unknown one."""
+    if "diagnostics" in values:
+        names = values["diagnostics"].split(",")
+    else:
+        file = SWEEPS / f"{sweep}.yaml"
+        names = list(OmegaConf.select(OmegaConf.load(file), "diagnostics") or []) if file.is_file() else []
+    for name in names:
+        require_choice("diagnostics", name, tuple(DIAGNOSTICS))
+    return names
+
+
+def config_of(study: str) -> DiagnosticsConfig:
+    """A study's; :class:`UserError` for a study that has none."""
+    file = CONF / "study" / f"{study}.yaml"
+    found = OmegaConf.select(OmegaConf.load(file), "study.diagnostics") if file.is_file() else None
+    if found is None:
+        raise UserError(f"study={study} has no study.diagnostics in {file}: write there with what to measure")
+    return DiagnosticsConfig(**found)
+
+
+@dataclass
+class Gathered:
+    """Of a sweep's runs, by diagnostic: ``rows``, what made them, and the first seed's pictures by arm."""
+
+    rows: dict[str, list[Row]]
+    measurements: dict[str, list[Row]]
+    pictures: dict[tuple[str, str], Path]
+
+
+def gathered(entries: Sequence[Entry], states: dict[str, RunState], names: Sequence[str], tools: Tools) -> Gathered:
+    """Measure the finished runs; a diverged one has rows without numbers."""
+    found = Gathered({name: [] for name in names}, {name: [] for name in names}, {})
+    for entry in entries:
+        kind, run = states[entry.run_folder].kind, Path(entry.run_folder)
+        head = {"arm": entry.arm, "seed": entry.seed, "status": kind, "run": run.name}
+        if kind == "diverged":
+            for name in names:
+                found.rows[name].append(head)
+        if kind != "finished":
+            continue
+        for one, result in measured(work_of(run, names, tools.config), tools):
+            at = {"step": one.step, "end": one.step == entry.total_steps}
+            found.rows[one.diagnostic] += [head | at | row for row in result["rows"]]
+            made = {key: result[key] for key in ("measured_at", "seconds", "git", "hardware", "versions")}
+            found.measurements[one.diagnostic].append({"run": run.name, "step": one.step} | made)
+            if one.picture.is_file():
+                found.pictures.setdefault((one.diagnostic, entry.arm), one.picture)
+    return found
+
+
+def diagnose_sweep(mine: list[Submission], everything: list[Submission], values: dict[str, str]) -> list[str]:
+    """Measure, and write the tables and pictures of one sweep; lines for the terminal. ``mine``: its submissions."""
+    newest, entries = mine[-1], [entry for _, entry in newest_runs(mine)]
+    names, states = asked_of(newest.sweep, values), run_states(entries, everything)
+    tools = Tools(config_of(newest.study), choose_device(values.get("training.device", "auto")))
+    found = gathered(entries, states, names, tools)
+    place = Path(values.get("results", "results")) / newest.study
+    for (name, arm), picture in found.pictures.items():
+        copy_picture(picture, place / PICTURES / picture_name(newest.sweep, name, arm))
+    absent = [f"{e.arm}, seed {e.seed}" for e in entries if states[e.run_folder].kind not in ENDED]
+    told_of = [
+        write_table(
+            place,
+            mine,
+            name,
+            found.rows[name],
+            head_of(mine, name, tools.config) | {"missing": absent, "measured": found.measurements[name]},
+        )
+        for name in names
+        if name != "samples"
+    ]
+    return [*told_of, f"{place / PICTURES}: {len(found.pictures)} pictures"]
+
+
+def head_of(mine: list[Submission], name: str, config: DiagnosticsConfig) -> dict[str, Any]:
+    """What stands beside a diagnostic's table."""
+    newest = mine[-1]
+    own = [claim for claim in newest.diagnostic_claims if claim["diagnostic"] == name]
+    return {
+        "study": newest.study,
+        "sweep": newest.sweep,
+        "diagnostic": name,
+        "settings": settings_of(name, config),
+        "claim": own[0] if own else None,
+        "claim_changed": any(s.diagnostic_claims != newest.diagnostic_claims for s in mine),
+    }
+
+
+def write_table(place: Path, mine: list[Submission], name: str, rows: list[Row], head: dict[str, Any]) -> str:
+    """Table and the JSON beside it; a line for the terminal."""
+    file = place / f"{mine[-1].sweep}-{name}.csv"
+    with told(f"table {file}", REMEDY):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(file) as stream:
+            pd.DataFrame(rows, columns=None if rows else ["arm", "seed", "status"]).to_csv(stream, index=False)
+        write_json(file.with_suffix(".json"), head)
+    return f"{file}: {len(rows)} rows, {len(head['missing'])} runs missing"
+
+
+def picture_name(sweep: str, diagnostic: str, arm: str) -> str:
+    """Of a PNG; arms such as ``small,size=S`` become ``small_size-S``."""
+    return f"{sweep}-{diagnostic}-{re.sub(r'[^A-Za-z0-9_.]', '-', arm.replace(',', '_'))}.png"
+
+
+def copy_picture(source: Path, file: Path) -> None:
+    """Whole or not at all; :class:`UserError` if it cannot be written."""
+    with told(f"picture {file}", REMEDY):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with source.open("rb") as given, replacing(file) as stream:
+            shutil.copyfileobj(given, stream)
+
+
+def diagnose(values: dict[str, str]) -> list[str]:
+    """Do so for every sweep that the arguments choose; lines for the terminal."""
+    everything, chosen = find_submissions(values)
+    keep_freed_memory()
+    lines: list[str] = []
+    with told_plainly(), full_precision():
+        for study, name in sorted({(s.study, s.sweep) for s in chosen}):
+            if not asked_of(name, values):
+                continue
+            sweep = [s for s in everything if (s.study, s.sweep) == (study, name)]
+            like = [s for s in chosen if s in sweep][-1]
+            mine, _ = split(sweep, like)
+            lines += diagnose_sweep(mine, everything, values)
+    if not lines:
+        raise UserError("none of these sweeps asks for diagnostics: name some by diagnostics=layer_lpips,cknna")
+    return lines
+
+
+def main() -> None:
+    """As typed."""
+    run_command(__doc__, KNOWN, diagnose)
+
+
+if __name__ == "__main__":
+    main()

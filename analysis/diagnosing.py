@@ -1,0 +1,98 @@
+"""Diagnostics of one run: what there is to measure, what is known already, and how a result is kept.
+
+A result lies in the run's ``analysis/diagnosed-DIAGNOSTIC-CHECKPOINT.json``, with its settings, so that a second start
+measures only what is new; its picture, if it has one, beside it.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from analysis.command import REMEDY, circumstances
+from analysis.diagnostics import DIAGNOSTICS, SEED, Tools
+from analysis.opening import Opened, checkpoints_of, opened
+from experiments.settings import DiagnosticsConfig
+from gat.files import told, write_json
+from gat.training.results import RECORD
+
+
+@dataclass(frozen=True)
+class Work:
+    """A diagnostic of a run's checkpoint: where its result is kept, and under which settings."""
+
+    diagnostic: str
+    checkpoint: Path
+    file: Path
+    settings: dict[str, Any]
+
+    @property
+    def picture(self) -> Path:
+        """Beside the result."""
+        return self.file.with_suffix(".png")
+
+    @property
+    def step(self) -> int:
+        """Of the checkpoint."""
+        return int(self.checkpoint.stem.removeprefix("step-"))
+
+    def known(self) -> dict[str, Any] | None:
+        """The result if it is there, whole and of the same settings."""
+        try:
+            found = json.loads(self.file.read_text())
+            return dict(found) if DIAGNOSTICS[self.diagnostic].kept and found["settings"] == self.settings else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+Result = tuple[Work, dict[str, Any]]
+
+
+def settings_of(name: str, config: DiagnosticsConfig) -> dict[str, Any]:
+    """Those that change a diagnostic's numbers."""
+    return {key: getattr(config, key) for key in DIAGNOSTICS[name].settings} | {"seed": SEED}
+
+
+def work_of(run: Path, names: Sequence[str], config: DiagnosticsConfig) -> list[Work]:
+    """All that is to be known of a finished run, checkpoint by checkpoint."""
+    files = checkpoints_of(str(run))
+    ended_at = json.loads((run / RECORD).read_text())["ended_at"]
+    return [
+        Work(
+            name,
+            checkpoint,
+            run / "analysis" / f"diagnosed-{name}-{checkpoint.stem}.json",
+            settings_of(name, config) | {"run_ended_at": ended_at},
+        )
+        for checkpoint in files
+        for name in names
+        if checkpoint == files[-1] or DIAGNOSTICS[name].all_checkpoints
+    ]
+
+
+def measured(work: Sequence[Work], tools: Tools) -> list[Result]:
+    """The results of all ``work``; those that are not there yet are made. Each checkpoint is read once, or not at all."""
+    results = []
+    it: tuple[Path, Opened] | None = None
+    for one in work:
+        known = one.known()
+        if known is None:
+            it = it if it and it[0] == one.checkpoint else (one.checkpoint, opened(str(one.checkpoint), tools.device))
+            known = _made(one, it[1], tools)
+        results.append((one, known))
+    return results
+
+
+def _made(one: Work, it: Opened, tools: Tools) -> dict[str, Any]:
+    """Measure and keep; the result."""
+    began = time.perf_counter()
+    rows, save = DIAGNOSTICS[one.diagnostic].measure(it, tools)
+    result = {"settings": one.settings, "rows": rows} | circumstances(tools.device, time.perf_counter() - began)
+    with told(f"analysis in {one.file.parent}", REMEDY):
+        one.file.parent.mkdir(parents=True, exist_ok=True)
+        if save is not None:
+            save(one.picture)
+        write_json(one.file, result)
+    return result

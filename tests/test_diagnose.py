@@ -1,0 +1,154 @@
+"""Diagnostics of a sweep's runs: the tables, the pictures, what is measured again, and the metrics of claims."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from analysis import diagnose as command
+from analysis import diagnosing
+from analysis.diagnose import asked_of, config_of, diagnose, picture_name
+from analysis.diagnostics import DIAGNOSTICS, evaluations_summary, metrics_of
+from analysis.opening import opened
+from analysis.tables import read_table
+from experiments.settings import DiagnosticsConfig
+from experiments.study.submission import Submission
+from gat.errors import UserError
+from tests.made_up import claim_of
+from tests.submissions import submission_of, write_run
+
+FEW = DiagnosticsConfig("efficientnet-lite0", "efficientnet-lite0", samples=4, alignment_samples=12, paths=2)
+MADE = {"measured_at": "now", "seconds": 1.0, "git": {}, "hardware": {}, "versions": {}}
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "config_of", lambda _: FEW)
+
+
+def swept(runs: Path, trained: Path, **values: Any) -> Submission:
+    """A sweep of the trained run, one that diverged, and one that is not done."""
+    own = runs / "run-0"
+    shutil.copytree(trained / "run", own)
+    record = json.loads((own / "record.json").read_text())
+    (own / "record.json").write_text(json.dumps(record | {"identity": "abc"}))
+    submission = submission_of(runs, "1", "2", "3", launcher="local", sweep="mng", **values)
+    gone = {"identity": "abc", "status": "diverged", "diverged": {"reason": "logits", "step": 3}}
+    write_run(runs / "run-1", [{"step": 3}], gone)
+    total = record["config"]["training"]["total_steps"]
+    entries = [replace(entry, total_steps=total) for entry in submission.entries]
+    replaced = replace(submission, entries=entries)
+    replaced.write()
+    return replaced
+
+
+def test_tables_and_pictures(tmp_path: Path, trained: Path, few: None) -> None:
+    claims = [one | {"diagnostic": "layer_lpips"} for one in (claim_of("mng"),)]
+    submission = swept(tmp_path / "runs", trained, diagnostic_claims=claims)
+    names = "layer_lpips,cknna,pca_features,stages,interpolation,samples"
+    given = {"runs": str(tmp_path / "runs"), "results": str(tmp_path), "diagnostics": names}
+    told = diagnose(given)
+    steps = sorted(
+        int(f.stem.removeprefix("step-")) for f in (trained / "run" / "checkpoints").glob("step-*.safetensors")
+    )
+    for name in names.split(",")[:-1]:
+        table = read_table(tmp_path, "mini", "mng", name)
+        assert table.head["missing"] == ["arm2, seed 0"]
+        metrics = metrics_of(name, table.rows)
+        finished, gone = metrics[metrics["arm"] == "arm0"], metrics[metrics["arm"] == "arm1"]
+        assert list(finished["step"]) == (steps if DIAGNOSTICS[name].all_checkpoints else steps[-1:])
+        assert list(finished["end"]) == [step == submission.entries[0].total_steps for step in finished["step"]]
+        assert finished.drop(columns=["arm", "seed", "status", "step", "end"]).notna().all(axis=None)
+        assert list(gone["status"]) == ["diverged"]
+    assert read_table(tmp_path, "mini", "mng", "layer_lpips").head["claim"]["id"] == "mng"
+    assert read_table(tmp_path, "mini", "mng", "cknna").head["claim"] is None
+    pictures = {file.name for file in (tmp_path / "mini" / "pictures").iterdir()}
+    assert pictures == {f"mng-{name}-arm0.png" for name in ("pca_features", "stages", "interpolation", "samples")}
+    assert told[-1].endswith("4 pictures")
+
+
+def test_what_is_known_is_not_measured_again(
+    tmp_path: Path, trained: Path, few: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swept(tmp_path / "runs", trained)
+    given = {"runs": str(tmp_path / "runs"), "results": str(tmp_path), "diagnostics": "stages"}
+    diagnose(given)
+    table = tmp_path / "mini" / "mng-stages.csv"
+    before = table.read_bytes()
+    table.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(diagnosing, "opened", lambda *_: pytest.fail("opened again"))
+        diagnose(given)
+    assert table.read_bytes() == before
+    monkeypatch.setattr(command, "config_of", lambda _: replace(FEW, samples=6))  # other settings: measured anew
+    diagnose(given)
+    assert table.read_bytes() != before
+
+
+def test_evaluations_are_those_of_the_checkpoint(tmp_path: Path, trained: Path, few: None) -> None:
+    runs = tmp_path / "runs"
+    swept(runs, trained)
+    given = {"runs": str(runs), "results": str(tmp_path), "diagnostics": "evaluations"}
+    folder = runs / "run-0" / "evaluations"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    last = sorted((runs / "run-0" / "checkpoints").glob("step-*.safetensors"))[-1]
+    checkpoint = {"sha256": opened(str(last), torch.device("cpu")).pretrained.facts["sha256"]}
+    number = {"value": 1.86, "interval": [1.8, 1.9], "protocol": {"name": "corrected", "id": "p"}}
+    own = {"checkpoint": checkpoint | {"weights": "ema"}, "numbers": {"CLIP-FID-50K": number}}
+    (folder / "a.json").write_text(json.dumps(own))
+    (folder / "other.json").write_text(json.dumps(own | {"checkpoint": {"sha256": "f00", "weights": "ema"}}))
+    diagnose(given)
+    metrics = metrics_of("evaluations", read_table(tmp_path, "mini", "mng", "evaluations").rows)
+    assert metrics[metrics["status"] == "finished"]["CLIP-FID-50K"].tolist() == [1.86]
+    (folder / "other.json").write_text("{")
+    with pytest.raises(UserError, match=r"other\.json: is no record of experiments/evaluate\.py"):
+        diagnose(given)
+
+
+def long(**columns: Any) -> pd.DataFrame:
+    return pd.DataFrame({"arm": "a", "seed": 0, "status": "finished", "step": 100, "end": True} | columns)
+
+
+def test_metrics_by_hand() -> None:
+    blocks = long(block=[0, 1, 2, 3], of_largest=[0.1, 0.3, 1.0, 0.5], share=[0.05, 0.15, 0.5, 0.3])
+    (row,) = metrics_of("layer_lpips", blocks).to_dict("records")
+    assert (row["early_of_largest"], row["early_share"]) == (pytest.approx(0.2), pytest.approx(0.2))
+    (row,) = metrics_of("cknna", long(block=[0, 1], real=[0.1, 0.3], fake=[0.3, 0.4])).to_dict("records")
+    assert [row[f"cknna_{x}"] for x in ("real", "fake", "fake_minus_real")] == pytest.approx([0.2, 0.35, 0.15])
+    layers = [layer for layer in ("embed", "block_0", "block_1", "block_2", "block_3") for _ in range(3)]
+    shares = [share for share in (9.0, 0.2, 0.4, 0.8, 0.9) for _ in range(3)]
+    (row,) = metrics_of("pca_features", long(layer=layers, variance_of_sample_share=shares)).to_dict("records")
+    assert row["early_of_sample"] == pytest.approx(0.3)
+    paths = long(largest_step_share=[0.2, 0.4, None], straightness=[0.5, 0.7, None])
+    (row,) = metrics_of("interpolation", paths).to_dict("records")
+    assert (row["largest_step_share"], row["straightness"]) == (pytest.approx(0.3), pytest.approx(0.6))
+
+
+def test_one_name_by_two_protocols_is_refused() -> None:
+    rows = pd.DataFrame({"number": ["FID-50K"] * 2, "value": [2.0, 3.0], "protocol_id": ["a", "b"]})
+    with pytest.raises(UserError, match="FID-50K was measured by several protocols"):
+        evaluations_summary(rows)
+
+
+def test_names() -> None:
+    assert asked_of("mng", {}) == ["layer_lpips", "pca_features", "stages", "interpolation", "samples"]
+    assert asked_of("consistency", {}) == []
+    assert asked_of("mng", {"diagnostics": "cknna"}) == ["cknna"]
+    with pytest.raises(UserError, match="diagnostics='cka' is unknown"):
+        asked_of("mng", {"diagnostics": "cka"})
+    assert picture_name("patch_size", "samples", "small,size=S") == "patch_size-samples-small_size-S.png"
+    assert config_of("imagenet256").teacher == "dinov2-g"
+    with pytest.raises(UserError, match=r"study=none has no study\.diagnostics"):
+        config_of("none")
+
+
+def test_sweeps_without_diagnostics(tmp_path: Path) -> None:
+    submission_of(tmp_path, "1", launcher="local", sweep="consistency")
+    with pytest.raises(UserError, match="none of these sweeps asks for diagnostics"):
+        diagnose({"runs": str(tmp_path)})
