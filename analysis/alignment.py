@@ -9,8 +9,10 @@ No source defines layers, pooling, k and n; ours, after platonic-rep's and REPA'
               the stored image. These are images that D was trained on: REPA's appendix uses validation images
     fake      n samples of the averaged generator, classes in turn, no truncation; for the teacher the decoded sample
 
-Every draw is a function of (seed, n). There is no interval: a bootstrap would make copies of an image its nearest neighbours,
-so the spread over training seeds is the one to look at. CKNNA depends on n and k: compare equal ones.
+Every draw is a function of (seed, n). The real images owe nothing to the checkpoint, so of several checkpoints over the
+same prepared set the teacher is asked about them once (``real_teacher_features``). There is no interval: a bootstrap would
+make copies of an image its nearest neighbours, so the spread over training seeds is the one to look at. CKNNA depends on n
+and k: compare equal ones.
 Shapes: n images, B batch, K stages, C latent channels, H latent side, P image side in pixels; d, T width of D, teacher.
 """
 
@@ -29,6 +31,7 @@ from analysis.opening import Opened, settings_of
 from gat.checkpoint_file import read_checkpoint
 from gat.config import TeacherConfig
 from gat.data.autoencoder import sample_latents
+from gat.data.prepared import PreparedSet
 from gat.errors import UserError, first_line, require_choice
 from gat.models import Discriminator
 from gat.models.discriminator import DiscriminatorDims
@@ -66,18 +69,27 @@ class BlockAlignment:
 
 
 def block_alignment(
-    it: Opened, teacher: Teacher, *, samples: int, seed: int, k: int = K_NEAREST
+    it: Opened,
+    teacher: Teacher,
+    *,
+    samples: int,
+    seed: int,
+    k: int = K_NEAREST,
+    real_features: Tensor | None = None,
 ) -> list[BlockAlignment]:
     """CKNNA of each block of the run's D, on ``samples`` real and as many fake images.
 
-    Raises :class:`UserError` for weights that are no run's, more images than there are, and as :func:`analysis.cknna.cknna`.
+    ``real_features``: those of :func:`real_teacher_features` for the same prepared set, teacher, samples and seed; None:
+    computed here. Raises :class:`UserError` for weights that are no run's, more images than there are, and as
+    :func:`analysis.cknna.cknna`.
     """
     discriminator, objective = discriminator_of(it), objective_of(it)
-    sides = [
-        cknna_by_block(*features(discriminator, teacher, batches(it, objective, samples, seed)), k)
-        for batches in (real_batches, fake_batches)
-    ]
-    return [BlockAlignment(b, real, fake) for b, (real, fake) in enumerate(zip(*sides, strict=True))]
+    if real_features is None:
+        real_features = real_teacher_features(it, teacher, samples=samples, seed=seed)
+    real = block_features(discriminator, real_batches(it, objective, samples, seed))
+    fake, of_fakes = features(discriminator, teacher, fake_batches(it, objective, samples, seed))
+    sides = cknna_by_block(real, real_features, k), cknna_by_block(fake, of_fakes, k)
+    return [BlockAlignment(b, one, other) for b, (one, other) in enumerate(zip(*sides, strict=True))]
 
 
 def teacher_called(name: str, device: torch.device, weights: str | None = None) -> Teacher:
@@ -96,25 +108,57 @@ def cknna_by_block(blocks: list[Tensor], teacher: Tensor, k: int) -> list[float]
 @torch.no_grad()
 def features(discriminator: Discriminator, teacher: Teacher, batches: Iterable[Batch]) -> tuple[list[Tensor], Tensor]:
     """Mean patch tokens of the same images: of D's L blocks (n, d) each, and of the teacher (n, T)."""
-    depth = discriminator.dims.depth
-    of_blocks: list[list[Tensor]] = [[] for _ in range(depth)]
-    of_teacher = []
+    of_blocks, of_teacher = [], []
+    for batch in batches:
+        of_blocks.append(block_features(discriminator, [batch]))
+        of_teacher.append(_teacher_means(teacher, batch.images))
+    return [torch.cat(parts) for parts in zip(*of_blocks, strict=True)], torch.cat(of_teacher)
+
+
+@torch.no_grad()
+def block_features(discriminator: Discriminator, batches: Iterable[Batch]) -> list[Tensor]:
+    """Mean patch tokens (n, d) of D's L blocks."""
+    found: list[list[Tensor]] = []
     for batch in batches:
         record: dict[str, Tensor] = {}
         discriminator(batch.stages, batch.labels, project_rows=0, record=record)
-        for b in range(depth):
-            of_blocks[b].append(record[f"block_{b}"][:, 1:].mean(dim=1).cpu())
-        of_teacher.append(teacher(batch.images).patches.mean(dim=1).cpu())
-    return [torch.cat(parts) for parts in of_blocks], torch.cat(of_teacher)
+        blocks = (record[f"block_{b}"] for b in range(discriminator.dims.depth))
+        found.append([tokens[:, 1:].mean(dim=1).cpu() for tokens in blocks])
+    return [torch.cat(parts) for parts in zip(*found, strict=True)]
+
+
+@torch.no_grad()
+def real_teacher_features(it: Opened, teacher: Teacher, *, samples: int, seed: int) -> Tensor:
+    """The teacher's mean patch tokens (n, T) of the n = ``samples`` real images, the same for every checkpoint of a run.
+
+    Raises :class:`UserError` for weights that are no run's, and for more images than there are.
+    """
+    rows = _shown(real_rows(it, samples, seed).split(CHUNK), "real, teacher")
+    return torch.cat([_teacher_means(teacher, _real_images(it, some)) for some in rows])
+
+
+def _teacher_means(teacher: Teacher, images: Tensor) -> Tensor:
+    """Of uint8 images (B, P, P, 3): (B, T), on the CPU."""
+    return teacher(images).patches.mean(dim=1).cpu()
+
+
+def real_rows(it: Opened, samples: int, seed: int) -> Tensor:
+    """Rows (n,) of the run's prepared set. :class:`UserError` for weights that are no run's, or more than there are."""
+    data = prepared_of(it)
+    if samples > len(data):
+        raise UserError(f"samples={samples} are more than the {len(data)} images of {data.folder}: use fewer")
+    return torch.randperm(len(data), generator=make_generator(seed, "cknna rows"))[:samples]
+
+
+def _real_images(it: Opened, rows: Tensor) -> Tensor:
+    """Stored images (B, P, P, 3), uint8, of ``rows`` (B,)."""
+    return torch.from_numpy(prepared_of(it).images(rows.numpy())).to(it.device)
 
 
 def real_batches(it: Opened, objective: Objective, samples: int, seed: int) -> Iterator[Batch]:
     """Images of the run's prepared set, of its classes as they come."""
-    data, device = it.data, it.device
-    assert data is not None
-    if samples > len(data):
-        raise UserError(f"samples={samples} are more than the {len(data)} images of {data.folder}: use fewer")
-    rows = torch.randperm(len(data), generator=make_generator(seed, "cknna rows"))[:samples]
+    data, device = prepared_of(it), it.device
+    rows = real_rows(it, samples, seed)
     for i, some in enumerate(_shown(rows.split(CHUNK), "real")):
         draws = make_generator(seed, "cknna real", i)
         moments, labels = data.latents(some.numpy())
@@ -122,8 +166,7 @@ def real_batches(it: Opened, objective: Objective, samples: int, seed: int) -> I
         latents = sample_latents(moments, noise, it.subject.scale)
         stages = latents.expand(it.subject.generator.dims.num_stages, *latents.shape)
         perturbed = objective.perturb(stages, torch.randn(stages.shape, generator=draws))
-        images = torch.from_numpy(data.images(some.numpy()))
-        yield Batch(perturbed.to(device), labels.to(device), images.to(device))
+        yield Batch(perturbed.to(device), labels.to(device), _real_images(it, some))
 
 
 def fake_batches(it: Opened, objective: Objective, samples: int, seed: int) -> Iterator[Batch]:
@@ -142,6 +185,15 @@ def fake_batches(it: Opened, objective: Objective, samples: int, seed: int) -> I
 def objective_of(it: Opened) -> Objective:
     """The run's, for its MNG."""
     return make_objective(settings_of(it.pretrained).objective, has_teacher=False)
+
+
+def prepared_of(it: Opened) -> PreparedSet:
+    """What the run was trained on; :class:`UserError` for weights that are no run's."""
+    if it.pretrained.kind != "run" or it.data is None:
+        raise UserError(
+            f"{it.pretrained.source}: was trained on no prepared set of ours: give a run's folder or checkpoint"
+        )
+    return it.data
 
 
 def discriminator_of(it: Opened) -> Discriminator:

@@ -3,15 +3,17 @@
 import argparse
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from analysis.opening import Opened
 from experiments.exits import exits
 from experiments.study.arguments import parse
 from gat.errors import UserError
 from gat.platform import git_state, hardware, versions
+
+if TYPE_CHECKING:  # seconds of imports that figures and verdicts do without
+    from analysis.opening import Opened
 
 REMEDY = "start the same command again, or set another out"
 
@@ -50,12 +52,12 @@ def sample_of(values: dict[str, str], default: int) -> tuple[int, list[int] | No
     return number("samples", values.get("samples", str(default))), classes, number("seed", values.get("seed", "0"))
 
 
-def name_of(it: Opened) -> str:
+def name_of(it: "Opened") -> str:
     """Of what is looked at: the run's folder, or else the file."""
     return (it.pretrained.home or it.pretrained.source).resolve().name
 
 
-def generator_facts(it: Opened) -> dict[str, Any]:
+def generator_facts(it: "Opened") -> dict[str, Any]:
     """Of the weights that are looked at, and how their samples are made."""
     rules = it.config.evaluation
     return it.pretrained.facts | {
@@ -78,6 +80,6 @@ def circumstances(device: torch.device, seconds: float) -> dict[str, Any]:
     }
 
 
-def facts_of(it: Opened, seconds: float) -> dict[str, Any]:
+def facts_of(it: "Opened", seconds: float) -> dict[str, Any]:
     """What looked at which weights, and when."""
     return {"generator": generator_facts(it)} | circumstances(it.device, seconds)

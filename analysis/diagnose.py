@@ -10,7 +10,6 @@ What was measured of a run stands in its ``analysis/`` too: a second start measu
 analysis/diagnostics.py says what of which checkpoints, each diagnostic's own file how.
 """
 
-import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from omegaconf import OmegaConf
 from analysis.command import REMEDY, run_command
 from analysis.diagnosing import measured, settings_of, work_of
 from analysis.diagnostics import DIAGNOSTICS, Row, Tools
+from analysis.tables import PICTURES, picture_name
 from experiments.settings import CONF, SWEEPS, DiagnosticsConfig
 from experiments.study.arguments import FILTERS, find_submissions
 from experiments.study.records import newest_runs, split
@@ -39,7 +39,6 @@ KNOWN = FILTERS | {
     "submission": "id of a submission, for its settings instead of the newest's",
     "training.device": "auto, cpu or cuda (default: auto)",
 }
-PICTURES = "pictures"
 
 
 def asked_of(sweep: str, values: dict[str, str]) -> list[str]:
@@ -140,11 +139,6 @@ def write_table(place: Path, mine: list[Submission], name: str, rows: list[Row],
             pd.DataFrame(rows, columns=None if rows else ["arm", "seed", "status"]).to_csv(stream, index=False)
         write_json(file.with_suffix(".json"), head)
     return f"{file}: {len(rows)} rows, {len(head['missing'])} runs missing"
-
-
-def picture_name(sweep: str, diagnostic: str, arm: str) -> str:
-    """Of a PNG; arms such as ``small,size=S`` become ``small_size-S``."""
-    return f"{sweep}-{diagnostic}-{re.sub(r'[^A-Za-z0-9_.]', '-', arm.replace(',', '_'))}.png"
 
 
 def copy_picture(source: Path, file: Path) -> None:

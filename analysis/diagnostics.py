@@ -1,15 +1,7 @@
-"""What analysis/diagnose.py can measure on a sweep's runs, and the metrics that claims and figures take from it.
+"""What analysis/diagnose.py can measure on a sweep's runs.
 
-diagnostic     of which checkpoints   metrics, one value per run and checkpoint
-layer_lpips    all                    early_of_largest, early_share: of the first half of the blocks (analysis/blocks.py),
-                                      mean of ``of_largest`` and sum of ``share``
-cknna          all                    cknna_real, cknna_fake: means over D's blocks; cknna_fake_minus_real
-pca_features   last                   early_of_sample: mean over the first half of G's blocks of the share of their tokens'
-                                      variance that is the sample's (analysis/pca_features.py)
-stages         last                   first_to_final: what is missing after the first stage (analysis/stages.py)
-interpolation  last                   largest_step_share, straightness: means over paths (analysis/interpolation.py)
-evaluations    last                   every number of experiments/evaluate.py under its name, as FID-50K
-samples        last                   none: the run's last sample grid
+Of all kept checkpoints: block contributions (``layer_lpips``) and alignment (``cknna``); of the last one: the rest.
+``evaluations`` gathers what experiments/evaluate.py left in the run's folder, ``samples`` its last sample grid.
 """
 
 import json
@@ -19,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -37,7 +28,6 @@ Row = dict[str, Any]
 Save = Callable[[Path], None]
 SEED = 0  # of all draws
 PCA_SAMPLES = 64
-RUN = ["arm", "seed", "status", "step", "end"]
 
 
 @dataclass
@@ -73,7 +63,6 @@ class Diagnostic:
     """``measure`` gives rows of one checkpoint and, where there is a picture, what saves it as a PNG."""
 
     measure: Callable[[Opened, Tools], tuple[list[Row], Save | None]]
-    summarize: Callable[[pd.DataFrame], Row]
     all_checkpoints: bool = False
     settings: Sequence[str] = ()
     """Which of the study's settings change its numbers."""
@@ -148,68 +137,12 @@ def of_samples(it: Opened, tools: Tools) -> tuple[list[Row], Save | None]:  # no
     return [], save if grid.is_file() else None
 
 
-def blocks_summary(rows: pd.DataFrame) -> Row:
-    """Of rows, a block each."""
-    early = rows[2 * rows["block"] < len(rows)]
-    return {"early_of_largest": early["of_largest"].mean(), "early_share": early["share"].sum(min_count=1)}
-
-
-def alignment_summary(rows: pd.DataFrame) -> Row:
-    """Of rows, a block each."""
-    real, fake = rows["real"].mean(), rows["fake"].mean()
-    return {"cknna_real": real, "cknna_fake": fake, "cknna_fake_minus_real": fake - real}
-
-
-def features_summary(rows: pd.DataFrame) -> Row:
-    """Of rows, a layer and colour each."""
-    blocks = rows[rows["layer"].str.startswith("block_")].drop_duplicates("layer")
-    number = blocks["layer"].str.removeprefix("block_").astype(int)
-    return {"early_of_sample": blocks[2 * number < len(blocks)]["variance_of_sample_share"].mean()}
-
-
-def stages_summary(rows: pd.DataFrame) -> Row:
-    """Of rows, a stage each."""
-    return {"first_to_final": rows.loc[rows["stage"].idxmin(), "to_final"]}
-
-
-def paths_summary(rows: pd.DataFrame) -> Row:
-    """Of rows, a path each; paths along which nothing changes count for nothing."""
-    return {name: rows[name].mean() for name in ("largest_step_share", "straightness")}
-
-
-def evaluations_summary(rows: pd.DataFrame) -> Row:
-    """Of rows, a number each. :class:`UserError` for one name by several protocols, which do not compare."""
-    for name, same in rows.groupby("number"):
-        if same["protocol_id"].nunique() > 1:
-            raise UserError(
-                f"{name} was measured by several protocols: keep the records of one in the run's evaluations/"
-            )
-    return dict(zip(rows["number"], rows["value"], strict=True))
-
-
-def nothing(rows: pd.DataFrame) -> Row:  # noqa: ARG001
-    """No metric."""
-    return {}
-
-
 DIAGNOSTICS = {
-    "layer_lpips": Diagnostic(of_blocks, blocks_summary, all_checkpoints=True, settings=("distance", "samples")),
-    "cknna": Diagnostic(
-        of_alignment, alignment_summary, all_checkpoints=True, settings=("teacher", "alignment_samples")
-    ),
-    "pca_features": Diagnostic(of_features, features_summary),
-    "stages": Diagnostic(of_stages, stages_summary, settings=("samples",)),
-    "interpolation": Diagnostic(of_paths, paths_summary, settings=("distance", "paths")),
-    "evaluations": Diagnostic(of_evaluations, evaluations_summary, kept=False),
-    "samples": Diagnostic(of_samples, nothing, kept=False),
+    "layer_lpips": Diagnostic(of_blocks, all_checkpoints=True, settings=("distance", "samples")),
+    "cknna": Diagnostic(of_alignment, all_checkpoints=True, settings=("teacher", "alignment_samples")),
+    "pca_features": Diagnostic(of_features),
+    "stages": Diagnostic(of_stages, settings=("samples",)),
+    "interpolation": Diagnostic(of_paths, settings=("distance", "paths")),
+    "evaluations": Diagnostic(of_evaluations, kept=False),
+    "samples": Diagnostic(of_samples, kept=False),
 }
-
-
-def metrics_of(diagnostic: str, rows: pd.DataFrame) -> pd.DataFrame:
-    """The metrics of a table of rows: a row per run and checkpoint; runs without numbers (diverged) are kept without."""
-    summarize = DIAGNOSTICS[diagnostic].summarize
-    found = []
-    for key, same in rows.groupby(RUN, dropna=False, sort=False):
-        numbers = same.dropna(subset=["step"])
-        found.append(dict(zip(RUN, key, strict=True)) | (summarize(numbers) if len(numbers) else {}))
-    return pd.DataFrame(found)

@@ -5,6 +5,8 @@
     positions=keep|removed          tokens as they are, or without all that is the same in every sample
     samples=64 classes=0,3 seed=0   samples that the components are fitted to: classes in turn (default: all of them)
     rows=6                          how many of them, the first ones, are in the picture
+    checkpoints=all                 over all checkpoints of the run
+    against=OTHER_RUN               two runs, e.g. with and without MNG: the same z and classes above each other
     out=FOLDER                      default: analysis/ in the run's folder
 
 The paper shows such maps (v1 Fig. 4) and says little more than "PCA"; Adversarial Flow Models (App. B, "following GAT") fits
@@ -29,46 +31,62 @@ three components per layer. The rest is ours:
                 nothing to their position
 
 Colours of neighbouring layers compare where their components correlate (in the table); green is not always the second
-largest. Equal eigenvalues, such as those of sine-cosine position codes in x and in y, leave the components' direction open.
+largest. Each checkpoint is fitted alone: a colour of one checkpoint says nothing about the same colour of another; of
+several the picture shows the same samples (z, class) in the same order, and a figure (PNG, PDF) their ``of sample`` by
+layer. Equal eigenvalues, such as those of sine-cosine position codes in x and in y, leave the components' direction open.
 All tokens of all layers are held at once: samples x positions x width x layers x 4 bytes (2 GB for 64 samples of XL/2).
 Shapes: n samples, L layers, N positions, d width, M = n N tokens, H latent side, P image side in pixels.
 """
 
 import math
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from analysis import style
 from analysis.alignment import CHUNK, discriminator_of, fake_batches, objective_of
 from analysis.blocks import inputs_of
-from analysis.command import REMEDY, facts_of, name_of, positive, run_command, sample_of
+from analysis.command import circumstances, positive, run_command, sample_of
 from analysis.components import Components, colours, components, matched, sample_share, without_positions
-from analysis.opening import WHICH, Opened, opened, which
-from analysis.sheets import CELL_PX, save_labelled
+from analysis.opening import Opened
+from analysis.series import SEVERAL, Row, Series, each_opened, generators_in, series_of, stem_of, unique, write_table
+from analysis.series_figure import LEGEND_COLUMNS, comparison, looks
+from analysis.sheets import CELL_PX, Sheet, save_sheets
 from gat.data.workers import told_plainly
 from gat.errors import UserError, require_choice
-from gat.files import replacing, told, write_json
 from gat.platform import choose_device, full_precision, keep_freed_memory
 
 NETWORKS = ("generator", "discriminator")
 POSITIONS = ("keep", "removed")
-KNOWN = WHICH | {
+KNOWN = SEVERAL | {
     "network": " or ".join(NETWORKS),
     "positions": " or ".join(POSITIONS),
     "samples": "number (default: 64)",
     "classes": "numbers, as 0,3,7 (default: all)",
     "seed": "of the samples (default: 0)",
     "rows": "samples in the picture (default: 6)",
-    "out": "folder to write into (default: analysis/ in the run's)",
 }
 SAMPLES = 64
 ROWS = 6
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Whose tokens of which samples, and how they are shown."""
+
+    samples: int
+    seed: int
+    classes: list[int] | None = None
+    """None: all."""
+    network: str = NETWORKS[0]
+    positions: str = POSITIONS[0]
+    rows: int = ROWS
 
 
 @dataclass(frozen=True)
@@ -146,7 +164,7 @@ def sheet_of(seen: Seen, layers: list[Components], rows: int) -> Tensor:
     return torch.cat(list(pairs), dim=1).flatten(0, 1)
 
 
-def rows_of(shares: dict[str, float], layers: list[Components]) -> list[dict[str, Any]]:
+def rows_of(shares: dict[str, float], layers: list[Components]) -> list[Row]:
     """Of the table: a row per layer and colour."""
     return [
         {
@@ -166,49 +184,93 @@ def shares_of(seen: Seen) -> dict[str, float]:
     return {name: sample_share(tokens) for name, tokens in seen.tokens.items()}
 
 
-def look(values: dict[str, str]) -> list[str]:
-    """Fit, draw and write; lines that say what came out. :class:`UserError` for every mistake in the arguments."""
+def rows_of_checkpoint(it: Opened, *, samples: int, seed: int) -> tuple[list[Row], Callable[[Path], None]]:
+    """Of the generator, positions kept, all classes in turn: a row per layer and colour; what saves the picture as PNG.
+
+    Raises :class:`UserError` for fewer than 2 samples, and for tokens that are not finite.
+    """
+    rows, sheet = looked_at(it, Wanted(samples, seed))
+    return rows, sheet.save
+
+
+def looked_at(it: Opened, wanted: Wanted) -> tuple[list[Row], Sheet]:
+    """The same as ``wanted``, and the picture itself."""
+    if wanted.samples < 2:
+        raise UserError(f"samples={wanted.samples} must be at least 2: one sample has no components of its own")
+    if wanted.network == "generator":
+        seen = of_generator(it, wanted.samples, wanted.classes, wanted.seed)
+    else:
+        seen = of_discriminator(it, wanted.samples, wanted.seed)
+    layers, shares = fitted(seen, wanted.positions), shares_of(seen)
+    headings = ["sample", *(f"{name}\n{share:.2g} of sample" for name, share in shares.items())]
+    return rows_of(shares, layers), Sheet(sheet_of(seen, layers, wanted.rows), headings)
+
+
+def wanted_of(values: dict[str, str]) -> Wanted:
+    """From the arguments; :class:`UserError` for a number that is none, an unknown choice, or two that do not go together."""
     network, positions = values.get("network", NETWORKS[0]), values.get("positions", POSITIONS[0])
     require_choice("network", network, NETWORKS)
     require_choice("positions", positions, POSITIONS)
-    (samples, classes, seed), rows = sample_of(values, SAMPLES), positive("rows", values, ROWS)
-    if samples < 2:
-        raise UserError(f"samples={samples} must be at least 2: one sample has no components of its own")
+    samples, classes, seed = sample_of(values, SAMPLES)
     if classes is not None and network == "discriminator":
         raise UserError("classes= is for network=generator: D looks at samples of all classes in turn")
+    return Wanted(samples, seed, classes, network, positions, positive("rows", values, ROWS))
+
+
+def look(values: dict[str, str]) -> list[str]:
+    """Fit, draw and write; lines that say what came out. :class:`UserError` for every mistake in the arguments."""
+    wanted, device = wanted_of(values), choose_device(values.get("training.device", "auto"))
     keep_freed_memory()
     began = time.perf_counter()
+    series, sheets = [], []
     with told_plainly(), full_precision():
-        it = opened(which(values), choose_device(values.get("training.device", "auto")), values)
-        seen = (
-            of_generator(it, samples, classes, seed) if network == "generator" else of_discriminator(it, samples, seed)
-        )
-        layers, shares = fitted(seen, positions), shares_of(seen)
-    out = Path(values["out"]) if "out" in values else it.pretrained.place / "analysis"
-    stem = f"pca_features-{network}-{positions}-{Path(it.pretrained.facts['checkpoint']).stem}"
-    run = {"run": name_of(it), "step": it.pretrained.facts["step"]}
-    table = pd.DataFrame([run | row for row in rows_of(shares, layers)])
+        for it in each_opened(values, device):
+            rows, sheet = looked_at(it, wanted)
+            series.append(series_of(it, rows))
+            sheets.append(sheet)
+    name = f"pca_features-{wanted.network}-{wanted.positions}-{{}}"
+    stem = stem_of(name, values, series, series[0].facts["checkpoint"])
     how = {
-        "measured": f"principal components of the {network}'s tokens",
+        "measured": f"principal components of the {wanted.network}'s tokens",
         "definition": __doc__,
-        "network": network,
-        "positions": positions,
-        "samples": samples,
-        "classes": classes or "all, balanced",
-        "seed": seed,
+        "network": wanted.network,
+        "positions": wanted.positions,
+        "samples": wanted.samples,
+        "classes": wanted.classes or "all, balanced",
+        "seed": wanted.seed,
     }
-    with told(f"analysis in {out}", REMEDY):
-        out.mkdir(parents=True, exist_ok=True)
-        with replacing(out / f"{stem}.csv") as stream:
-            table.to_csv(stream, index=False)
-        write_json(out / f"{stem}.json", how | facts_of(it, time.perf_counter() - began))
-    headings = ["sample", *(f"{name}\n{share:.2g} of sample" for name, share in shares.items())]
-    save_labelled(sheet_of(seen, layers, rows), out / f"{stem}.png", headings)
-    return [shown(table), f"{out / stem}.csv, .json, .png"]
+    write_table(stem, series, how | generators_in(series) | circumstances(device, time.perf_counter() - began))
+    return [shown(one) for one in series] + [f"{stem}.csv, .json, {saved(series, sheets, wanted, stem)}"]
 
 
-def shown(table: pd.DataFrame) -> str:
-    """The numbers for the terminal: a line per layer."""
+def saved(series: list[Series], sheets: list[Sheet], wanted: Wanted, stem: Path) -> str:
+    """Write the picture, and of several checkpoints the figure; the files' endings."""
+    file = stem.with_name(f"{stem.name}.png")
+    if len(series) == 1:
+        sheets[0].save(file)
+        return ".png"
+    names = unique([one.name for one in series])
+    save_sheets(list(zip(names, sheets, strict=True)), file)
+    save_figure(series, names, f"the {wanted.network}'s tokens", stem.with_name(f"{stem.name}-of_sample"))
+    return ".png, -of_sample.png, -of_sample.pdf"
+
+
+def save_figure(series: Sequence[Series], names: Sequence[str], whose: str, stem: Path) -> list[Path]:
+    """Write ``stem``.png and .pdf: the share of variance that is the sample's by layer, a line per checkpoint; the files."""
+    figure, (axes,) = comparison(1, len(series), width_in=9.0)
+    for one, look in zip(series, looks(series, names), strict=True):
+        shares = {row["layer"]: row["variance_of_sample_share"] for row in one.rows}
+        axes.plot(list(shares), list(shares.values()), **look)
+    axes.set_title(f"Share of the variance of {whose} that depends on the sample")
+    axes.set_ylabel("share of variance (of sample)")
+    axes.set_ylim(0, 1)
+    axes.tick_params(axis="x", rotation=90 if len(series[0].rows) > 60 else 30)
+    style.legend_below(figure, axes, LEGEND_COLUMNS)
+    return style.save(figure, stem)
+
+
+def shown(series: Series) -> str:
+    """A checkpoint's numbers for the terminal: a line per layer."""
     lines = [
         {
             "layer": name,
@@ -216,9 +278,9 @@ def shown(table: pd.DataFrame) -> str:
             "variance of red, green, blue": ", ".join(f"{share:.1%}" for share in rows["share_of_variance"]),
             "correlation": ", ".join(f"{r:.2f}" for r in rows["correlation_with_layer_before"]),
         }
-        for name, rows in table.groupby("layer", sort=False)
+        for name, rows in pd.DataFrame(series.rows).groupby("layer", sort=False)
     ]
-    return pd.DataFrame(lines).to_string(index=False)
+    return f"{series.name}\n{pd.DataFrame(lines).to_string(index=False)}"
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ Beside each stands a JSON of the same name: claim and rule as they stood at subm
 """
 
 import json
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from gat.errors import UserError, first_line
 from gat.evaluation.protocol import Protocol, from_record, require_same
 
 ENDED = ("finished", "diverged")
+PICTURES = "pictures"
 
 
 class NoTableError(UserError):
@@ -74,7 +76,7 @@ def read_table(results: Path, study: str, sweep: str, diagnostic: str | None = N
         raise NoTableError(f"{file}: there is no such table: run the sweep, then {again}")
     try:
         head = json.loads(file.with_suffix(".json").read_text())
-        rows = pd.read_csv(file)
+        rows = pd.read_csv(file, keep_default_na=False, na_values=[""])  # an arm may be called None
         study, sweep = head["study"], head["sweep"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file}: is no whole table ({first_line(error)}): {again}") from error
@@ -82,6 +84,11 @@ def read_table(results: Path, study: str, sweep: str, diagnostic: str | None = N
     if len(found) > 1:
         raise UserError(f"{file}: has distances of {len(found)} protocols, which are not comparable: {again}")
     return Table(study, sweep, rows, head)
+
+
+def picture_name(sweep: str, diagnostic: str, arm: str) -> str:
+    """Of a PNG in ``results/STUDY/pictures``; arms such as ``small,size=S`` become ``small_size-S``."""
+    return f"{sweep}-{diagnostic}-{re.sub(r'[^A-Za-z0-9_.]', '-', arm.replace(',', '_'))}.png"
 
 
 @dataclass
@@ -106,7 +113,7 @@ class Source:
 
     def picture(self, name: str) -> Path | None:
         """A picture in ``results/STUDY/pictures``, or None if there is none."""
-        file = self.results / self.study / "pictures" / name
+        file = self.results / self.study / PICTURES / name
         if not file.is_file():
             self.miss(f"{self.study}: no picture {name}")
             return None

@@ -1,11 +1,14 @@
 """Whether each claim held: ``python analysis/verdicts.py [study=mini] [results=results]``.
 
-Reads the tables that ``experiments/collect.py`` wrote (``results/STUDY/SWEEP.csv``, and beside it the ``.json`` with claim
-and rule as they stood when the runs were submitted) and applies the rule. Writes ``results/STUDY/verdicts.md``: a row per
-claim with the paper's numbers, ours, and the verdict: confirmed, refuted, undecided (too few seeds or too noisy), or not run.
+Reads the tables that ``experiments/collect.py`` and ``analysis/diagnose.py`` wrote (``results/STUDY/*.csv``, and beside each
+the ``.json`` with claim and rule as they stood when the runs were submitted) and applies the rules: confirmed, refuted,
+undecided (too few seeds or too noisy), or not run. Writes
+
+    results/STUDY/verdicts.md    a row per claim with the paper's numbers and ours, and every test of its rule
+    results/report.html          one self-contained page: verdicts, figures, samples, runs and their cost, of all studies
+    README.md                    the table of those that were run, between the markers, beside ``results`` and in it
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,16 +18,20 @@ from omegaconf import OmegaConf
 
 from analysis.command import REMEDY, run_command
 from analysis.evidence import NOT_RUN, Evidence, Outcome
+from analysis.figures import CAPTIONS
+from analysis.metrics import metrics_of
+from analysis.report import write_report
 from analysis.rules import decide, verdict
+from analysis.tables import NoTableError, read_table
 from experiments.settings import SWEEPS
-from gat.errors import UserError, first_line
+from gat.errors import UserError
 from gat.files import replacing, told
 
 KNOWN = {
     "study": "whose tables (default: mini)",
     "results": "folder of tables (default: results)",
 }
-FILE = "verdicts.md"
+FILE, README = "verdicts.md", "README.md"
 
 
 @dataclass(frozen=True)
@@ -40,37 +47,56 @@ class Judged:
     """How many seeds ended, over arms; and how many were planned."""
 
 
-def claims() -> dict[str, dict[str, Any]]:
-    """The claim of every sweep as its file states it now, by the sweep's name."""
-    found = {}
+def claims() -> list[tuple[str, dict[str, Any]]]:
+    """Every claim as its sweep's file states it now, after the name of the sweep; those about diagnostics follow its own."""
+    found = []
     for file in sorted(SWEEPS.glob("*.yaml")):
         head = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
         assert isinstance(head, dict)
-        if head.get("claim"):
-            found[file.stem] = dict(head["claim"])
+        own = [head["claim"]] if head.get("claim") else []
+        found += [(file.stem, dict(claim)) for claim in (*own, *head.get("diagnostic_claims", ()))]
     return found
 
 
-def judged(sweep: str, stated: dict[str, Any], folder: Path, study: str) -> Judged:
-    """A sweep's verdict; :class:`UserError` for a table that cannot be read or mixes protocols."""
-    file = folder / f"{sweep}.csv"
-    if not file.is_file():
-        return Judged(sweep, stated, NOT_RUN, [], f"0 of {stated['seeds']}")
+def judged(sweep: str, stated: dict[str, Any], results: Path, study: str) -> Judged:
+    """A claim's verdict; :class:`UserError` for a table that cannot be read or mixes protocols."""
+    diagnostic = stated.get("diagnostic")
     try:
-        claim = json.loads(file.with_suffix(".json").read_text())["claim"]
-        table = pd.read_csv(file)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file}: is no whole table ({first_line(error)}): collect it again") from error
-    protocols = table["protocol"].dropna().unique() if "protocol" in table else []
-    if len(protocols) > 1:
-        raise UserError(
-            f"{file}: has distances of {len(protocols)} protocols, which are not comparable: collect it again"
-        )
-    evidence = Evidence(table, claim["metric"], claim["confidence"], study)
+        table = read_table(results, study, sweep, diagnostic)
+    except NoTableError:
+        return Judged(sweep, stated, NOT_RUN, [], f"0 of {stated['seeds']}")
+    claim = table.head["claim"] or stated
+    rows = table.rows if diagnostic is None else metrics_of(diagnostic, table.rows)
+    if rows.empty:
+        return Judged(sweep, claim, NOT_RUN, [], f"0 of {claim['seeds']}")
+    evidence = Evidence(rows, claim["metric"], claim["confidence"], study, claim["at"], claim["seeds"])
     outcomes = [decide(test, evidence) for test in claim["rule"]]
-    ended = [evidence.diverged(arm)[1] for arm in sorted(set(table["arm"]))]
+    ended = [evidence.diverged(arm)[1] for arm in sorted(set(rows["arm"]))]
     seeds = str(max(ended)) if min(ended) == max(ended) else f"{min(ended)} to {max(ended)}"
     return Judged(sweep, claim, verdict(claim["rule"], outcomes), outcomes, f"{seeds} of {claim['seeds']}")
+
+
+def all_judged(results: Path, study: str) -> list[Judged]:
+    """Every claim at one scale."""
+    return [judged(sweep, stated, results, study) for sweep, stated in claims()]
+
+
+def studies_of(results: Path) -> list[str]:
+    """Studies with a table in ``results``."""
+    heads = sorted(results.glob("*/*.csv"))
+    return sorted({file.parent.name for file in heads if (SWEEPS / f"{file.stem}.yaml").is_file()})
+
+
+def table_of(verdicts: list[Judged]) -> list[str]:
+    """Markdown: a row per claim."""
+    lines = ["| claim | the paper | ours | seeds | verdict |", "|---|---|---|---|---|"]
+    for one in verdicts:
+        deciding = [o.told for o, test in zip(one.outcomes, one.claim["rule"], strict=False) if test["decides"]]
+        cells = (f"`{one.claim['id']}`: {one.claim['sentence']}", paper_of(one.claim), "; ".join(deciding) or "-")
+        lines.append(
+            "| " + " | ".join(cell.replace("|", "/") for cell in (*cells, one.seeds, f"**{one.verdict}**")) + " |"
+        )
+    return lines
 
 
 def document(study: str, verdicts: list[Judged]) -> str:
@@ -80,15 +106,8 @@ def document(study: str, verdicts: list[Judged]) -> str:
         "",
         "Rules and thresholds were fixed in each sweep's head before its runs. A verdict holds at this scale alone.",
         "",
-        "| claim | the paper | ours | seeds | verdict |",
-        "|---|---|---|---|---|",
+        *table_of(verdicts),
     ]
-    for one in verdicts:
-        deciding = [o.told for o, test in zip(one.outcomes, one.claim["rule"], strict=False) if test["decides"]]
-        cells = (f"`{one.claim['id']}`: {one.claim['sentence']}", paper_of(one.claim), "; ".join(deciding) or "-")
-        lines.append(
-            "| " + " | ".join(cell.replace("|", "/") for cell in (*cells, one.seeds, f"**{one.verdict}**")) + " |"
-        )
     for one in (one for one in verdicts if one.outcomes):
         lines += [
             "",
@@ -104,6 +123,18 @@ def document(study: str, verdicts: list[Judged]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def included(text: str, study: str, verdicts: list[Judged]) -> str:
+    """``text`` with the table of that study between its markers, if it has them; claims that were not run in one line."""
+    start, end = f"<!-- verdicts {study} -->\n", f"<!-- end of verdicts {study} -->"
+    if start not in text or end not in text:
+        return text
+    ran = [one for one in verdicts if one.verdict != NOT_RUN]
+    rest = ", ".join(f"`{one.claim['id']}`" for one in verdicts if one.verdict == NOT_RUN)
+    block = [*(table_of(ran) if ran else []), *(["", f"Not run at this scale: {rest}."] if rest else [])]
+    head, tail = text.split(start, 1)[0], text.split(end, 1)[1]
+    return head + start + "\n" + "\n".join(block).strip() + "\n\n" + end + tail
+
+
 def paper_of(claim: dict[str, Any]) -> str:
     """The paper's numbers in a cell."""
     told = []
@@ -115,17 +146,26 @@ def paper_of(claim: dict[str, Any]) -> str:
 
 def judge(values: dict[str, str]) -> list[str]:
     """Judge every claim and write; lines for the terminal."""
-    study = values.get("study", "mini")
-    folder = Path(values.get("results", "results")) / study
-    verdicts = [judged(sweep, stated, folder, study) for sweep, stated in claims().items()]
+    study, results = values.get("study", "mini"), Path(values.get("results", "results"))
+    verdicts = all_judged(results, study)
     if not any(one.outcomes for one in verdicts):
         raise UserError(
-            f"{folder}: holds no table of a sweep: run one, then python experiments/collect.py study={study}"
+            f"{results / study}: holds no table of a sweep: run one, then python experiments/collect.py study={study}"
         )
-    with told(f"verdicts in {folder}", REMEDY), replacing(folder / FILE) as stream:
-        stream.write(document(study, verdicts).encode())
+    others = {other: all_judged(results, other) for other in studies_of(results) if other != study}
+    files = [
+        results / study / FILE,
+        *(readme for readme in (results / README, results.parent / README) if readme.is_file()),
+    ]
+    with told(f"verdicts in {results / study}", REMEDY):
+        texts = [document(study, verdicts), *(included(file.read_text(), study, verdicts) for file in files[1:])]
+        for file, text in zip(files, texts, strict=True):
+            if not file.is_file() or file.read_text() != text:
+                with replacing(file) as stream:
+                    stream.write(text.encode())
+    page = write_report(results, others | {study: verdicts}, CAPTIONS)
     rows = [{"claim": one.claim["id"], "seeds": one.seeds, "verdict": one.verdict} for one in verdicts]
-    return [pd.DataFrame(rows).to_string(index=False, justify="left"), str(folder / FILE)]
+    return [pd.DataFrame(rows).to_string(index=False, justify="left"), str(files[0]), str(page)]
 
 
 def main() -> None:

@@ -74,5 +74,6 @@ def write_results(
         "missing": list(missing),
         "protocols": {protocol.id: protocol.as_record()},
     }
-    file.with_suffix(".json").write_text(json.dumps(beside | head))
+    named = {} if diagnostic is None else {"diagnostic": diagnostic}
+    file.with_suffix(".json").write_text(json.dumps(beside | named | head))
     return file

@@ -12,10 +12,11 @@ import torch
 
 from analysis import diagnose as command
 from analysis import diagnosing
-from analysis.diagnose import asked_of, config_of, diagnose, picture_name
-from analysis.diagnostics import DIAGNOSTICS, evaluations_summary, metrics_of
+from analysis.diagnose import asked_of, config_of, diagnose
+from analysis.diagnostics import DIAGNOSTICS
+from analysis.metrics import SUMMARIES, evaluations_summary, metrics_of
 from analysis.opening import opened
-from analysis.tables import read_table
+from analysis.tables import picture_name, read_table
 from experiments.settings import DiagnosticsConfig
 from experiments.study.submission import Submission
 from gat.errors import UserError
@@ -134,6 +135,10 @@ def test_one_name_by_two_protocols_is_refused() -> None:
     rows = pd.DataFrame({"number": ["FID-50K"] * 2, "value": [2.0, 3.0], "protocol_id": ["a", "b"]})
     with pytest.raises(UserError, match="FID-50K was measured by several protocols"):
         evaluations_summary(rows)
+
+
+def test_every_diagnostic_with_rows_has_metrics() -> None:
+    assert SUMMARIES.keys() == DIAGNOSTICS.keys() - {"samples"}
 
 
 def test_names() -> None:

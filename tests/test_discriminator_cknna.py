@@ -3,16 +3,19 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import torch
 from PIL import Image
 
-from analysis.alignment import BlockAlignment, block_alignment, teacher_called
-from analysis.discriminator_cknna import Series, main, measure, save_figure
+from analysis.alignment import BlockAlignment, block_alignment, real_teacher_features, teacher_called
+from analysis.discriminator_cknna import Series, main, measure, rows_of_checkpoint, save_figure
 from analysis.opening import opened
 from gat.errors import UserError
+from gat.objective.adversarial import TeacherTokens
+from gat.teachers import Teacher
 
 OFFLINE = ("teacher=efficientnet-lite0", "samples=16", "k=5")
 
@@ -96,3 +99,57 @@ def test_mistakes_are_one_line(trained: Path, tmp_path: Path, arguments: list[st
         measure(values_of(f"run={trained}/run", f"out={tmp_path}", *OFFLINE, *arguments))
     assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Numbers of the images that the teacher is shown, call by call."""
+    calls: list[int] = []
+    ask = Teacher.__call__
+
+    def asked(teacher: Teacher, images: torch.Tensor) -> TeacherTokens:
+        calls.append(len(images))
+        return ask(teacher, images)
+
+    monkeypatch.setattr(Teacher, "__call__", asked)
+    return calls
+
+
+def test_the_teacher_sees_the_real_images_once(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two checkpoints of each of two runs over the same prepared set: real once, fake four times."""
+    calls = counted(monkeypatch)
+    arguments = (f"run={trained}/run", f"against={trained}/run", "checkpoints=all", f"out={tmp_path}")
+    measure(values_of(*arguments, *OFFLINE))
+    assert [count for count in calls if count > 1] == 5 * [16]  # one image alone tells the width of its tokens
+    (file,) = tmp_path.glob("*.csv")
+    table = pd.read_csv(file)
+    assert file.stem == "discriminator_cknna-all-efficientnet-lite0-against-run"
+    assert table["step"].tolist() == 2 * ([2] * 8 + [4] * 8)
+    assert table[:16].equals(table[16:].reset_index(drop=True))
+
+
+def test_features_that_are_known_change_nothing(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    it, teacher = opened(f"{trained}/run", cpu), teacher_called("efficientnet-lite0", cpu)
+    how: dict[str, Any] = {"samples": 16, "seed": 1, "k": 5}
+    known = real_teacher_features(it, teacher, samples=16, seed=1)
+    calls = counted(monkeypatch)
+    own = rows_of_checkpoint(it, teacher, **how)
+    assert len(calls) == 2
+    assert rows_of_checkpoint(it, teacher, **how, real_features=known) == own  # to the last bit
+    assert len(calls) == 3
+    assert [row["block"] for row in own] == list(range(8))
+    assert list(own[0]) == ["block", "real", "fake"]
+    other = real_teacher_features(it, teacher, samples=16, seed=2)
+    assert rows_of_checkpoint(it, teacher, **how, real_features=other) != own
+    with pytest.raises(UserError, match="features of 16 and of 12 images"):
+        rows_of_checkpoint(it, teacher, **how, real_features=known[:12])
+    with pytest.raises(UserError, match="samples=17 are more than the 16 images of .*: use fewer"):
+        real_teacher_features(it, teacher, samples=17, seed=1)
+
+
+def test_two_runs_without_training_curves(trained: Path, tmp_path: Path) -> None:
+    """Of one checkpoint each there is nothing to show over training."""
+    measure(values_of(f"run={trained}/run", f"against={trained}/run", f"out={tmp_path}", *OFFLINE))
+    (file,) = tmp_path.glob("*.png")
+    assert file.stem == "discriminator_cknna-step-00000004-efficientnet-lite0-against-run"
+    assert Image.open(file).size == (1200, 570)

@@ -13,9 +13,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from analysis.blocks import block_contributions, distances_without, inputs_of, removed_sets, summary
-from analysis.layer_lpips import contribute, main
+from analysis.layer_lpips import contribute, main, rows_of_checkpoint
 from analysis.opening import newest_finished, opened
-from analysis.perceptual import FeatureDistance
+from analysis.perceptual import FeatureDistance, load_distance
 from gat.errors import UserError
 from gat.models import Generator
 from gat.models.generator import GeneratorBlock
@@ -299,3 +299,15 @@ def test_mistakes_end_the_command(
     told = capsys.readouterr().err
     assert (end.value.code, told.count("\n")) == (2, 1)
     assert message in told
+
+
+def test_rows_of_a_checkpoint_are_the_commands(trained: Path, tmp_path: Path) -> None:
+    contribute(values_of(*run_of(trained, tmp_path), "seed=3"))
+    table = pd.read_csv(next(tmp_path.glob("*.csv")))
+    it, distance = (
+        opened(f"{trained}/run", torch.device("cpu")),
+        load_distance("efficientnet-lite0", torch.device("cpu")),
+    )
+    rows = rows_of_checkpoint(it, samples=4, seed=3, distance=distance)
+    assert list(rows[0]) == list(table.columns[2:])
+    assert pd.DataFrame(rows)["raw"].tolist() == pytest.approx(table["raw"].tolist())

@@ -13,7 +13,18 @@ from torch import Tensor
 
 from analysis.components import colours, components, matched, sample_share, without_positions
 from analysis.opening import opened
-from analysis.pca_features import Seen, fitted, look, main, maps, of_generator, sheet_of
+from analysis.pca_features import (
+    Seen,
+    fitted,
+    look,
+    main,
+    maps,
+    of_generator,
+    rows_of_checkpoint,
+    save_figure,
+    sheet_of,
+)
+from analysis.series import Series
 from gat.errors import UserError
 
 SAMPLES, SIDE, WIDTH = 8, 4, 20
@@ -197,3 +208,51 @@ def test_mistakes_are_one_line(trained: Path, tmp_path: Path, arguments: list[st
         look(values_of(f"run={trained}/run", f"out={tmp_path}", *arguments))
     assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_rows_of_a_checkpoint_are_the_commands(trained: Path, tmp_path: Path) -> None:
+    look(values_of(f"run={trained}/run", f"out={tmp_path}", "samples=8", "seed=3"))
+    stem = tmp_path / "pca_features-generator-keep-step-00000004"
+    table = pd.read_csv(f"{stem}.csv")
+    rows, save = rows_of_checkpoint(opened(f"{trained}/run", torch.device("cpu")), samples=8, seed=3)
+    assert list(rows[0]) == list(table.columns[2:])
+    shares = pd.DataFrame(rows)["variance_of_sample_share"].tolist()
+    assert shares == pytest.approx(table["variance_of_sample_share"].tolist())
+    save(tmp_path / "again.png")
+    assert (tmp_path / "again.png").read_bytes() == stem.with_name(f"{stem.name}.png").read_bytes()
+
+
+def test_over_training_and_against_another(trained: Path, tmp_path: Path) -> None:
+    """Four blocks of pictures under titles, of which those of the same checkpoint are equal; and a figure."""
+    arguments = (f"run={trained}/run", f"against={trained}/run", "checkpoints=all", "samples=4", "rows=2")
+    told = look(values_of(*arguments, f"out={tmp_path}"))
+    stem = "pca_features-generator-keep-all-against-run"
+    ends = (".csv", ".json", ".png", "-of_sample.png", "-of_sample.pdf")
+    assert {file.name for file in tmp_path.iterdir()} == {f"{stem}{end}" for end in ends}
+    table = pd.read_csv(tmp_path / f"{stem}.csv")
+    assert table["step"].tolist() == 2 * ([2] * 27 + [4] * 27)
+    assert [one.splitlines()[0] for one in told[:2]] == [f"run, step {step} (MNG: exponential)" for step in (2, 4)]
+    facts = json.loads((tmp_path / f"{stem}.json").read_text())
+    assert [one["step"] for one in facts["generators"]] == [2, 4, 2, 4]
+    pixels = np.asarray(Image.open(tmp_path / f"{stem}.png"))
+    title, block = 10 + 14 + 8, 32 + 2 * 97 + 1
+    assert pixels.shape == (4 * (title + block), 10 * 97 + 1, 3)
+    first, second, third, _ = (part[title:] for part in np.split(pixels, 4))
+    assert (first == third).all()
+    assert (first != second).any()
+
+
+def test_each_checkpoint_is_fitted_alone(trained: Path, tmp_path: Path) -> None:
+    """The numbers of a checkpoint are the same beside others as by itself."""
+    run = f"run={trained}/run"
+    look(values_of(run, "checkpoints=all", "samples=4", f"out={tmp_path}/all"))
+    look(values_of(run, "samples=4", f"out={tmp_path}/one"))
+    every, one = (pd.read_csv(next((tmp_path / name).glob("*.csv"))) for name in ("all", "one"))
+    pd.testing.assert_frame_equal(every[every["step"] == 4].reset_index(drop=True), one)
+
+
+def test_the_figure_of_shares(tmp_path: Path) -> None:
+    rows = [{"layer": f"block_{i}", "variance_of_sample_share": i / 30} for i in range(28) for _ in range(3)]
+    series = [Series(name, 5, rows, {"mng_schedule": None}, tmp_path) for name in "abc"]
+    files = save_figure(series, ["a", "b", "c"], "the generator's tokens", tmp_path / "figure")
+    assert [file.name for file in files] == ["figure.png", "figure.pdf"]

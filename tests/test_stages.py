@@ -12,8 +12,8 @@ from PIL import Image
 
 from analysis.blocks import inputs_of
 from analysis.opening import opened
-from analysis.sheets import save_labelled
-from analysis.stages import drawn, look, main, stage_sizes, summary
+from analysis.sheets import Sheet, save_labelled, save_sheets
+from analysis.stages import drawn, look, main, rows_of_checkpoint, stage_sizes, summary
 from gat.errors import UserError
 from tests.helpers import CLASSES, mini_generator
 
@@ -117,3 +117,51 @@ def test_mistakes_are_one_line(trained: Path, tmp_path: Path, arguments: list[st
         look(values_of(f"run={trained}/run", f"out={tmp_path}", *arguments))
     assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_rows_of_a_checkpoint_are_the_commands(trained: Path, tmp_path: Path) -> None:
+    look(values_of(f"run={trained}/run", f"out={tmp_path}", "samples=8", "seed=3"))
+    table = pd.read_csv(tmp_path / "stages-step-00000004.csv")
+    rows, save = rows_of_checkpoint(opened(f"{trained}/run", torch.device("cpu")), samples=8, seed=3)
+    assert list(rows[0]) == list(table.columns[2:])
+    assert [row["to_final"] for row in rows] == pytest.approx(table["to_final"].tolist())
+    save(tmp_path / "again.png")
+    assert (tmp_path / "again.png").read_bytes() == (tmp_path / "stages-step-00000004.png").read_bytes()
+
+
+def test_over_training(trained: Path, tmp_path: Path) -> None:
+    look(values_of(f"run={trained}/run", "checkpoints=all", "samples=4", "rows=2", f"out={tmp_path}"))
+    ends = (".csv", ".json", ".png", "-sizes.png", "-sizes.pdf")
+    assert {file.name for file in tmp_path.iterdir()} == {f"stages-all{end}" for end in ends}
+    table = pd.read_csv(tmp_path / "stages-all.csv")
+    assert table["step"].tolist() == [2] * 4 + [4] * 4
+    assert table["stage"].tolist() == 2 * [1, 2, 3, 4]
+    assert Image.open(tmp_path / "stages-all.png").size[1] == 2 * (10 + 14 + 8 + 32 + 2 * 97 + 1)
+
+
+def test_two_runs_see_the_same_samples(trained: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.symlink_to(trained / "run")
+    file = f"{trained}/run/checkpoints/step-00000002.safetensors"
+    look(values_of(f"run={other}", f"against={file}", "samples=4", f"out={tmp_path}/out"))
+    table = pd.read_csv(tmp_path / "out/stages-step-00000004-against-run.csv")
+    assert table["step"].tolist() == [4] * 4 + [2] * 4
+    alone = tmp_path / "alone"
+    look(values_of(f"checkpoint={file}", "samples=4", f"out={alone}"))
+    assert table["rewrite"][4:].tolist() == pd.read_csv(alone / "stages-step-00000002.csv")["rewrite"].tolist()
+
+
+def test_sheets_above_each_other(tmp_path: Path) -> None:
+    """Cells are whole, under their titles and right of their rows' labels; the narrower sheet ends in white."""
+    red = torch.tensor([255, 0, 0], dtype=torch.uint8)[None, :, None, None].expand(2, -1, 96, 96)
+    save_sheets([("first", Sheet(red, ["a", "b"], ["row"])), ("", Sheet(red, ["a"]))], tmp_path / "p.png")
+    pixels = np.asarray(Image.open(tmp_path / "p.png"))
+    title, head = 10 + 14 + 8, 14 + 4
+    assert pixels.shape[0] == title + head + 98 + head + 195
+    left = pixels.shape[1] - 195
+    assert left > 10
+    assert pixels[title + head + 50, left + 50].tolist() == [255, 0, 0]
+    assert pixels[title + 2 * head + 98 + 50, left + 50].tolist() == [255, 0, 0]
+    assert (pixels[:title] < 128).any()  # ink of the title
+    assert (pixels[title + head : title + head + 98, :left] < 128).any()  # and of the row
+    assert (pixels[title + head + 98 :, left + 98 :] == 255).all()

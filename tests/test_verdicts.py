@@ -1,57 +1,87 @@
-"""Verdicts from tables on disk: the document, claims without runs, and tables that cannot be judged."""
+"""Verdicts from tables on disk: the documents, claims without runs, diagnostics' claims, and tables that cannot be judged."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 
-from analysis.verdicts import claims, judge, judged
+from analysis.verdicts import all_judged, claims, included, judge, judged
 from experiments.settings import SWEEPS
 from gat.errors import UserError
+from tests.made_up import claim_of, write_results
 from tests.test_rules import A, B, runs
 
-CLAIM = claims()["mng"]
-
-
-def write_table(folder: Path, rows: list[dict[str, Any]], sweep: str = "mng", claim: dict[str, Any] = CLAIM) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame(rows).to_csv(folder / f"{sweep}.csv", index=False)
-    (folder / f"{sweep}.json").write_text(json.dumps({"claim": claim}))
-    return folder
+CLAIM = claim_of("mng")
+LAYER_USE = next(claim for _, claim in claims() if claim["id"] == "layer_use")
+ROOT = Path(__file__).parent.parent
 
 
 def mng_table(exponential: list[float] | None, none: list[float] | None) -> list[dict[str, Any]]:
     arms = {"exponential": exponential, "none": none, "linear": [12.0, 12.1, 11.9], "msg": [30.0, 30.5, 29.5]}
-    return [row | {"protocol": "abc"} for arm, values in arms.items() for row in runs(arm, values)]
+    return [
+        row | {"protocol": "abc", "run": f"{arm}-{i}"}
+        for arm, values in arms.items()
+        for i, row in enumerate(runs(arm, values))
+    ]
+
+
+def block_rows(arm: str, early: float) -> list[dict[str, Any]]:
+    """Three seeds of four blocks; the first two contribute ``early`` of the largest, more or less."""
+    head = {"arm": arm, "status": "finished", "step": 100, "end": True, "share": 0.25}
+    of_largest = (early, early, 1.0, 0.5)
+    return [
+        head | {"seed": seed, "block": b, "of_largest": value + 0.01 * seed}
+        for seed in range(3)
+        for b, value in enumerate(of_largest)
+    ]
 
 
 def test_every_sweep_states_its_claim() -> None:
-    assert claims().keys() == {file.stem for file in SWEEPS.glob("*.yaml")}
-    assert CLAIM["id"] == "mng"
+    assert {sweep for sweep, _ in claims()} == {file.stem for file in SWEEPS.glob("*.yaml")}
+    ids = [claim["id"] for _, claim in claims()]
+    assert len(ids) == len(set(ids))
+    assert ids.index("layer_use") == ids.index("mng") + 1
 
 
 @pytest.mark.parametrize(
     ("exponential", "none", "expected"), [(A, B, "confirmed"), (B, A, "refuted"), (A, [10.1, 10.6, 9.7], "undecided")]
 )
 def test_verdict_of_a_table(tmp_path: Path, exponential: list[float], none: list[float], expected: str) -> None:
-    write_table(tmp_path, mng_table(exponential, none))
+    write_results(tmp_path, "mng", mng_table(exponential, none))
     one = judged("mng", CLAIM, tmp_path, "mini")
     assert (one.verdict, one.seeds) == (expected, "3 of 3")
+
+
+@pytest.mark.parametrize(
+    ("none", "exponential", "expected"),
+    [(0.2, 0.6, "confirmed"), (0.6, 0.7, "refuted"), (0.2, 0.1, "refuted"), (0.2, 0.2, "undecided")],
+)
+def test_verdict_of_a_diagnostic(tmp_path: Path, none: float, exponential: float, expected: str) -> None:
+    """Early blocks below 0.4 without MNG, and below those with it."""
+    assert judged("mng", LAYER_USE, tmp_path, "mini").verdict == "not run"
+    rows = block_rows("none", none) + block_rows("exponential", exponential)
+    write_results(tmp_path, "mng", rows, diagnostic="layer_lpips", claim=LAYER_USE, protocols={})
+    one = judged("mng", LAYER_USE, tmp_path, "mini")
+    assert one.verdict == expected
+    assert one.outcomes[0].told.startswith(f"early_of_largest of none {none + 0.01:.4g}")
 
 
 def test_the_rule_is_the_one_of_the_submission(tmp_path: Path) -> None:
     """Later edits of the sweep's file do not reach runs that were submitted before."""
     swapped = CLAIM | {"rule": [{"kind": "ordered", "arms": ["none", "exponential"], "decides": True}]}
-    write_table(tmp_path, mng_table(A, B), claim=swapped)
+    write_results(tmp_path, "mng", mng_table(A, B), claim=swapped)
     assert judged("mng", CLAIM, tmp_path, "mini").verdict == "refuted"
 
 
-def test_the_document(tmp_path: Path) -> None:
-    write_table(tmp_path / "mini", mng_table(A, B))
-    told = judge({"results": str(tmp_path)})
-    text = (tmp_path / "mini" / "verdicts.md").read_text()
+def test_the_documents(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    write_results(results, "mng", mng_table(A, B))
+    readme = "before\n<!-- verdicts mini -->\nold\n<!-- end of verdicts mini -->\nafter\n"
+    (tmp_path / "README.md").write_text(readme)
+    told = judge({"results": str(results)})
+    text = (results / "mini" / "verdicts.md").read_text()
     rows = [line for line in text.splitlines() if line.startswith("| `")]
     assert len(rows) == len(claims())
     (mng,) = (row for row in rows if row.startswith("| `mng`"))
@@ -60,7 +90,29 @@ def test_the_document(tmp_path: Path) -> None:
     assert mng.endswith("| 3 of 3 | **confirmed** |")
     assert sum(row.endswith("| **not run** |") for row in rows) == len(rows) - 1
     assert "- ordered of exponential, linear, none, msg (beside it): **" in text
-    assert told[-1] == str(tmp_path / "mini" / "verdicts.md")
+    assert told[-2:] == [str(results / "mini" / "verdicts.md"), str(results / "report.html")]
+    assert "none - exponential: 10 (8.867 to 11.13)" in (results / "report.html").read_text()
+    written = (tmp_path / "README.md").read_text()
+    assert written.startswith("before\n<!-- verdicts mini -->\n\n| claim |")
+    assert written.endswith("<!-- end of verdicts mini -->\nafter\n")
+    assert mng in written
+    assert "old" not in written
+    assert "Not run at this scale: `autoencoder`," in written
+    judge({"results": str(results)})
+    assert (tmp_path / "README.md").read_text() == written
+
+
+def test_a_text_without_markers_is_left_alone() -> None:
+    assert included("nothing here\n", "mini", []) == "nothing here\n"
+    other = "<!-- verdicts cifar10 -->\n<!-- end of verdicts cifar10 -->"
+    assert included(other, "mini", []) == other
+
+
+@pytest.mark.parametrize("file", ["README.md", "results/README.md"])
+def test_committed_tables_are_those_of_the_committed_results(file: str) -> None:
+    text = (ROOT / file).read_text()
+    assert "<!-- verdicts mini -->" in text
+    assert included(text, "mini", all_judged(ROOT / "results", "mini")) == text, "python analysis/verdicts.py"
 
 
 def test_tables_that_cannot_be_judged(tmp_path: Path) -> None:
@@ -68,11 +120,14 @@ def test_tables_that_cannot_be_judged(tmp_path: Path) -> None:
         UserError, match="holds no table of a sweep: run one, then python experiments/collect.py study=mini"
     ):
         judge({"results": str(tmp_path)})
-    mixed = [row | {"protocol": row["arm"]} for row in mng_table(A, B)]
-    write_table(tmp_path / "mini", mixed)
+    write_results(tmp_path, "mng", [row | {"protocol": row["arm"]} for row in mng_table(A, B)])
     with pytest.raises(UserError, match="has distances of 4 protocols, which are not comparable"):
         judge({"results": str(tmp_path)})
     (tmp_path / "mini" / "mng.json").write_text("{")
     with pytest.raises(UserError, match=r"mng\.csv: is no whole table"):
         judge({"results": str(tmp_path)})
+    (tmp_path / "mini" / "mng.json").write_text(json.dumps({"study": "mini"}))
+    with pytest.raises(UserError, match=r"mng\.csv: is no whole table"):
+        judge({"results": str(tmp_path)})
     assert not (tmp_path / "mini" / "verdicts.md").exists()
+    shutil.rmtree(tmp_path / "mini")

@@ -1,0 +1,214 @@
+"""What the commands that draw figures of sweeps share: arguments, gaps, empty panels, fits, and the files they write."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from numpy.typing import NDArray
+
+from analysis.command import REMEDY
+from analysis.slopes import FEWEST_WIDTHS, contrast_slope, estimated, fitted_slope
+from analysis.style import LAW, mark_missing, save
+from analysis.tables import Source, Table
+from gat.errors import UserError, require_choice
+from gat.files import replacing, told, write_json
+
+KNOWN = {
+    "study": "whose tables (default: mini)",
+    "results": "folder of tables (default: results)",
+    "allow_partial": "true: draw what there is, and print on the figure what is missing (default: false)",
+}
+MOST_NAMED = 12
+FEWEST_SEEDS = 2
+SEED_ALPHA = 0.5
+MOST_SPAN = 200
+PAPER_LINE: dict[str, Any] = {**LAW}
+LOST_COLOR = "#B00020"
+"""Of what marks diverged runs."""
+
+Points = dict[float, NDArray[np.float64]]
+"""Logarithms of a quantity by x: one value per seed."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A number fitted to means over seeds, with its interval over seeds."""
+
+    what: str
+    value: float | None
+    """None: too few points."""
+    low: float | None
+    high: float | None
+    """None: too few points, or one of fewer than two seeds."""
+    confidence: float
+    points: int
+    seeds: int
+    """Fewest of a point."""
+    paper: float | None
+    """The paper's number, or what it predicts."""
+    left_out: tuple[str, ...] = ()
+    """Arms or widths that are not in it, with the reason."""
+
+    @property
+    def told(self) -> str:
+        """In words."""
+        if self.value is None:
+            return f"too few points ({self.points})"
+        if self.low is None:
+            return f"{self.value:.3f} (a point has 1 seed: no interval)"
+        if self.low == self.high:
+            return f"{self.value:.3f} (no scatter over seeds)"
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+
+def fitted(
+    what: str,
+    points: Points,
+    confidence: float,
+    *,
+    statistic: Callable[[NDArray[np.float64], NDArray[np.float64]], float] = fitted_slope,
+    by_t: bool = False,
+    fewest: int = FEWEST_WIDTHS,
+    paper: float | None = None,
+    left_out: Sequence[str] = (),
+) -> Fit:
+    """``statistic`` of the means of ``points``; interval by a bootstrap over seeds, or (slopes) ``by_t``."""
+    seeds = min((len(values) for values in points.values()), default=0)
+    value = low = high = None
+    if len(points) >= fewest:
+        value = statistic(np.array(list(points)), np.array([values.mean() for values in points.values()]))
+        if seeds >= FEWEST_SEEDS:
+            interval = contrast_slope(points, confidence) if by_t else estimated(points, statistic, confidence)
+            low, high = interval[1]
+    return Fit(what, value, low, high, confidence, len(points), seeds, paper, tuple(left_out))
+
+
+def through_centre(points: Points, slope: float, at: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The line of that log-log slope through the mean of the points, at x = ``at``; not in logarithms."""
+    x = np.mean(np.log(list(points)))
+    y = np.mean([values.mean() for values in points.values()])
+    return np.exp(y + slope * (np.log(at) - x))
+
+
+def source_of(values: Mapping[str, str]) -> Source:
+    """From the arguments; one per figure, as it keeps that figure's gaps."""
+    return Source(Path(values.get("results", "results")), values.get("study", "mini"))
+
+
+def partial_of(values: Mapping[str, str]) -> bool:
+    """Argument ``allow_partial``; :class:`UserError` for another value than true or false."""
+    value = values.get("allow_partial", "false")
+    require_choice("allow_partial", value, ("true", "false"))
+    return value == "true"
+
+
+def confidence_of(table: Table) -> float:
+    """Of the claim's intervals."""
+    return float((table.head.get("claim") or {}).get("confidence", 0.95))
+
+
+def require_whole(source: Source, allow_partial: bool) -> None:
+    """:class:`UserError` naming the missing runs, unless a part will do."""
+    if source.gaps and not allow_partial:
+        more = f"; and {len(source.gaps) - MOST_NAMED} more" if len(source.gaps) > MOST_NAMED else ""
+        raise UserError(
+            f"{source.results / source.study}: missing: {'; '.join(source.gaps[:MOST_NAMED])}{more}: run them and collect "
+            "again, or draw what there is by allow_partial=true"
+        )
+
+
+def finish(figure: Figure, source: Source, stem: Path, *, allow_partial: bool) -> list[Path]:
+    """Write the figure as ``stem``.png and .pdf, with the gaps printed on it; :class:`UserError` for gaps not allowed."""
+    require_whole(source, allow_partial)
+    mark_missing(figure, source.gaps)
+    return save(figure, stem)
+
+
+def write_numbers(stem: Path, facts: Mapping[str, Any], fits: Sequence[Fit], rows: pd.DataFrame) -> list[Path]:
+    """``stem``.json: facts and fits; ``stem``.csv: the points."""
+    files = [stem.with_name(f"{stem.name}.{kind}") for kind in ("json", "csv")]
+    with told(f"numbers {stem}", REMEDY):
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        write_json(files[0], {**facts, "fits": [asdict(fit) for fit in fits]})
+        with replacing(files[1]) as stream:
+            rows.to_csv(stream, index=False)
+    return files
+
+
+def facts_of(source: Source, definition: str | None, *tables: Table | None) -> dict[str, Any]:
+    """What stands beside numbers: of which tables, by which protocol, and what is missing."""
+    there = [table for table in tables if table is not None]
+    return {
+        "study": source.study,
+        "definition": definition,
+        "protocols": {table.sweep: table.protocol.as_record() if table.protocol else None for table in there},
+        "submissions": {table.sweep: table.head.get("submissions", []) for table in there},
+        "missing": source.gaps,
+    }
+
+
+def usable(axes: Axes, table: Table | None, *columns: str) -> bool:
+    """Whether there is anything to draw; otherwise the panel says "not run".
+
+    :class:`UserError` for a table of ended runs that lacks one of ``columns``.
+    """
+    if table is None or table.ended.empty:
+        say(axes, "not run" if table is None else "no run has ended")
+        return False
+    if lacking := [name for name in columns if name not in table.rows]:
+        raise UserError(
+            f"{table.study}/{table.sweep}: the table lacks {', '.join(lacking)}: python experiments/collect.py "
+            f"sweep={table.sweep} study={table.study}"
+        )
+    return True
+
+
+def say(axes: Axes, text: str) -> None:
+    """A panel without a drawing."""
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color="#777777")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(NullLocator())
+        axis.set_minor_locator(NullLocator())
+
+
+def logarithmic(axes: Axes, which: str, ticks: Sequence[float] | None = None) -> None:
+    """Axis ``which`` (x or y) in logarithms with plain numbers: call it after drawing.
+
+    ``ticks``: where alone to put them (such as the widths that were run).
+    """
+    axis: Axis = axes.xaxis if which == "x" else axes.yaxis
+    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+    low, high = axis.get_data_interval()
+    if ticks is not None:
+        axis.set_ticks(list(ticks))
+    elif np.isfinite([low, high]).all() and high / low < MOST_SPAN:  # decades alone would leave one label, or none
+        subs = (1, 2, 5) if high / low > 10 else (1, 1.5, 2, 3, 4, 6, 8)
+        axis.set_major_locator(LogLocator(subs=subs, numticks=12))
+
+
+def mark_lost(axes: Axes, places: Sequence[float], color: str) -> None:
+    """Crosses at the upper edge, for what diverged and has no distance."""
+    if places:  # without any, an empty line would upset the layout
+        edge = axes.get_xaxis_transform()
+        axes.plot(places, [0.98] * len(places), "x", color=color, markersize=6, markeredgewidth=1.6, transform=edge)
+
+
+def lost_of(table: Table) -> dict[str, int]:
+    """Diverged seeds by arm."""
+    gone = table.rows[table.rows["status"] == "diverged"]
+    return {str(arm): int(seeds) for arm, seeds in gone.groupby("arm")["seed"].nunique().items()}
+
+
+def left_out_of(table: Table) -> list[str]:
+    """Arms with diverged seeds, in words."""
+    ended = table.ended.groupby("arm")["seed"].nunique()
+    return [f"{arm}: {count} of {ended[arm]} seeds diverged" for arm, count in lost_of(table).items()]

@@ -1,0 +1,303 @@
+"""The learning rate and the width, three ways: ``python analysis/lr_width.py [study=mini] [name=value ...]``.
+
+    study=mini results=results     whose tables: sweeps update_size, lr_grid and lr_crosscheck
+    allow_partial=true             draw what there is, and print on the figure what is missing
+
+Writes results/STUDY/figures/lr_width.png, .pdf, .json (fits) and .csv (points).
+
+1. Output change per step (sweep update_size): root mean square change of G's samples, or of D's logits, by one step,
+   geometric mean over the logged steps of a seed; against width, at S's rate and at each width's own. The paper predicts
+   slopes 1 and 0 (log-log). S and B differ in width alone and decide; L and XL are deeper too, and the fit of all stands
+   beside (dotted).
+2. Rates (sweep lr_grid): of each width and seed the largest rate that trains (whatever lower ones did) and the one with the
+   lowest distance; predicted slope -1. A seed whose rate stands at the edge of its grid tells only a bound: it is an open
+   triangle pointing to where the rate may lie, and in no fit; nor is a width of which half of the seeds or more stand there.
+   The grid (grey) is in multiples of the rule's rate, so that edges alone would give -1.
+3. Cross-check (sweep lr_crosscheck): curves of S and B at their own and at each other's rate (analysis/curves.py).
+
+Intervals of slopes: t, from the scatter of seeds pooled over widths. They do not hold the coarseness of the grid (a factor
+of two): seeds that agree have an interval of no width. Arms of update_size with a diverged seed are in no fit.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from analysis.command import run_command
+from analysis.curves import draw_curves, name_of_distance
+from analysis.drawing import (
+    KNOWN,
+    LOST_COLOR,
+    PAPER_LINE,
+    SEED_ALPHA,
+    Fit,
+    Points,
+    confidence_of,
+    facts_of,
+    finish,
+    fitted,
+    left_out_of,
+    logarithmic,
+    lost_of,
+    mark_lost,
+    partial_of,
+    require_whole,
+    say,
+    source_of,
+    through_centre,
+    usable,
+    write_numbers,
+)
+from analysis.paper import number
+from analysis.scaling import ends
+from analysis.style import colors_of, panels
+from analysis.tables import Source, Table
+
+CHANGES = {"g_output_change": "generator_width", "d_output_change": "discriminator_width"}
+RATES = {"fixed": "log-log slope of output change", "rule": "the same under the rule"}
+RATE_NAMES = {"fixed": "S's rate", "rule": "own rate"}
+DECIDING = ("S", "B")
+WIDTH = "generator_width"
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What a seed's runs at one width say of a learning rate."""
+
+    width: float
+    seed: int
+    rate: float
+    edge: str
+    """``inside``; at the ``upper`` edge of the grid (it may lie higher), or at the ``lower`` one."""
+
+
+def changes_of(table: Table, change: str) -> pd.DataFrame:
+    """Of each arm and seed of update_size: how its rate is set, size, width, and the geometric mean of the change."""
+    rows = table.ended[table.ended[change] > 0]
+    logs = rows.assign(change=np.log(rows[change]), how=rows["arm"].str.split(",").str[0])
+    found = logs.groupby(["arm", "how", "size", CHANGES[change], "seed"], as_index=False)["change"].mean()
+    lost = found["arm"].map(lost_of(table)).fillna(0).astype(int)
+    return found.rename(columns={CHANGES[change]: "width"}).assign(change=np.exp(found["change"]), lost=lost)
+
+
+def change_points(found: pd.DataFrame, how: str, sizes: tuple[str, ...] | None = None) -> Points:
+    """Logarithms by width, of arms without a diverged seed."""
+    rows = found[(found["how"] == how) & (found["lost"] == 0)]
+    rows = rows[rows["size"].isin(sizes)] if sizes else rows
+    return {float(width): np.log(one["change"].to_numpy(np.float64)) for width, one in rows.groupby("width")}
+
+
+def change_fits(table: Table, change: str) -> dict[str, tuple[Fit, Fit]]:
+    """Slopes by how the rate is set: of S and B, and of all."""
+    found, confidence, left_out = changes_of(table, change), confidence_of(table), left_out_of(table)
+
+    def fit(how: str, sizes: tuple[str, ...] | None) -> Fit:
+        what = f"slope of {change} over width, {how} rate, {'S and B' if sizes else 'all sizes'}"
+        paper, points = number("update_size", RATES[how]), change_points(found, how, sizes)
+        return fitted(what, points, confidence, by_t=True, fewest=2, paper=paper, left_out=left_out)
+
+    return {how: (fit(how, DECIDING), fit(how, None)) for how in RATES}
+
+
+def largest(runs: pd.DataFrame) -> tuple[float, str]:
+    """Of a seed's runs at one width: the largest rate that trains, and at which edge it stands; lowest rate if none does."""
+    trained = runs.loc[runs["status"] == "finished", "lr_g"]
+    if trained.empty:
+        return float(runs["lr_g"].min()), "lower"
+    return float(trained.max()), "upper" if trained.max() == runs["lr_g"].max() else "inside"
+
+
+def best(runs: pd.DataFrame) -> tuple[float, str]:
+    """The rate with the lowest distance at the end, and at which edge it stands; lowest rate if none has a distance."""
+    trained = runs.dropna(subset=["distance"])
+    if trained.empty:
+        return float(runs["lr_g"].min()), "lower"
+    rate = float(trained.loc[trained["distance"].idxmin(), "lr_g"])
+    return rate, "upper" if rate == runs["lr_g"].max() else "lower" if rate == runs["lr_g"].min() else "inside"
+
+
+CHOSEN: dict[str, Callable[[pd.DataFrame], tuple[float, str]]] = {"largest trainable rate": largest, "best rate": best}
+
+
+def rates_of(table: Table, what: str) -> list[Rate]:
+    """The chosen rate of each width and seed."""
+    groups = ends(table).groupby([WIDTH, "seed"])
+    return [Rate(float(width), int(seed), *CHOSEN[what](runs)) for (width, seed), runs in groups]
+
+
+def rate_points(rates: list[Rate]) -> tuple[Points, list[str]]:
+    """Logarithms by width of rates inside the grid, and the widths that are left out, in words."""
+    points: Points = {}
+    left_out = []
+    for width in sorted({rate.width for rate in rates}):
+        here = [rate for rate in rates if rate.width == width]
+        inside: NDArray[np.float64] = np.array([rate.rate for rate in here if rate.edge == "inside"])
+        if 2 * len(inside) > len(here):
+            points[width] = np.log(inside)
+        else:
+            left_out.append(f"width {width:g}: {len(here) - len(inside)} of {len(here)} seeds at the grid's edge")
+    return points, left_out
+
+
+def rate_fit(table: Table, what: str) -> Fit:
+    """Slope of the chosen rate against width."""
+    points, left_out = rate_points(rates_of(table, what))
+    paper = number("lr_grid", f"log-log slope of the {what}")
+    how: dict[str, Any] = {"paper": paper, "left_out": left_out}
+    return fitted(f"slope of the {what} over width", points, confidence_of(table), by_t=True, **how)
+
+
+def draw_lr_width(source: Source) -> Figure:
+    """Output changes, rates and curves in six panels."""
+    figure, (g_change, d_change, boundary, optimum, cells, cross) = panels(3, 2, height_in=4.0)
+    sizes, grid, check = (source.table(sweep) for sweep in ("update_size", "lr_grid", "lr_crosscheck"))
+    for axes, change in ((g_change, "g_output_change"), (d_change, "d_output_change")):
+        axes.set_title("change of G's samples per step" if axes is g_change else "change of D's logits per step")
+        if usable(axes, sizes, change, CHANGES[change]) and sizes is not None:
+            draw_changes(axes, sizes, change)
+    for axes, what in ((boundary, "largest trainable rate"), (optimum, "best rate")):
+        axes.set_title(what)
+        if usable(axes, grid, "lr_g", WIDTH, "distance") and grid is not None:
+            draw_rates(axes, grid, what)
+    cells.set_title("distance by rate and width")
+    if usable(cells, grid) and grid is not None:
+        draw_cells(cells, grid)
+    cross.set_title("S and B at their own and each other's rate")
+    if usable(cross, check, "distance") and check is not None:
+        draw_curves(cross, check)
+        cross.legend()
+    return figure
+
+
+def draw_changes(axes: Axes, table: Table, change: str) -> None:
+    """One quantity of update_size against width, fits and predictions."""
+    found, fits = changes_of(table, change), change_fits(table, change)
+    widths = np.array(sorted(found["width"].unique()), dtype=float)
+    for (how, (deciding, every)), color in zip(fits.items(), colors_of(list(fits)).values(), strict=True):
+        rows, points = found[(found["how"] == how) & (found["lost"] == 0)], change_points(found, how)
+        axes.plot(rows["width"], rows["change"], ".", color=color, alpha=SEED_ALPHA)
+        label = f"{RATE_NAMES[how]}: slope of S and B {deciding.told}\nof all {every.told}"
+        axes.plot(list(points), [np.exp(values.mean()) for values in points.values()], "o", color=color, label=label)
+        two = change_points(found, how, DECIDING)
+        if deciding.value is not None:
+            at = np.array(sorted(two))
+            axes.plot(at, through_centre(two, deciding.value, at), color=color)
+            axes.plot(widths, through_centre(two, deciding.paper or 0.0, widths), **PAPER_LINE)
+        if every.value is not None:
+            axes.plot(widths, through_centre(points, every.value, widths), ":", color=color)
+        mark_lost(axes, list(found[(found["how"] == how) & (found["lost"] > 0)]["width"].unique()), color)
+    axes.plot([], [], **PAPER_LINE, label="predicted, through S and B")
+    axes.set_xlabel("width")
+    axes.set_ylabel(change)
+    logarithmic(axes, "x", list(widths))
+    logarithmic(axes, "y")
+    axes.legend(loc="upper left", bbox_to_anchor=(0.0, -0.16))
+
+
+def draw_rates(axes: Axes, table: Table, what: str) -> None:
+    """A chosen rate against width, seed by seed; what stands at the grid's edge is open."""
+    rates, fit = rates_of(table, what), rate_fit(table, what)
+    points, _ = rate_points(rates)
+    tried = ends(table)[[WIDTH, "lr_g"]].drop_duplicates()
+    axes.plot(tried[WIDTH], tried["lr_g"], "_", color="#cccccc", markersize=10, zorder=0, label="tried")
+    color = colors_of(list(CHOSEN))[what]
+    seeds = sorted({rate.seed for rate in rates})
+    marks = {"inside": ("o", color, "a seed"), "upper": ("^", "white", "at least"), "lower": ("v", "white", "at most")}
+    for edge, (marker, face, label) in marks.items():
+        here = [rate for rate in rates if rate.edge == edge]
+        x = [rate.width * 1.03 ** (seeds.index(rate.seed) - (len(seeds) - 1) / 2) for rate in here]
+        y = [rate.rate for rate in here]
+        if here:
+            axes.plot(x, y, marker, markerfacecolor=face, markeredgecolor=color, label=label)
+    if points:
+        at = np.array(sorted({rate.width for rate in rates}))
+        axes.plot(at, through_centre(points, fit.paper or 0.0, at), **PAPER_LINE, label=f"predicted {fit.paper:g}")
+        if fit.value is not None:
+            inside = np.array(sorted(points))
+            axes.plot(inside, through_centre(points, fit.value, inside), color=color)
+    axes.set_title(f"{what}: slope {fit.told}")
+    axes.set_xlabel("width")
+    axes.set_ylabel("learning rate")
+    logarithmic(axes, "x", sorted({rate.width for rate in rates}))
+    logarithmic(axes, "y")
+    axes.legend(ncols=3, loc="upper left", bbox_to_anchor=(0.0, -0.16))
+
+
+def draw_cells(axes: Axes, table: Table) -> None:
+    """Mean distance over seeds by multiple of the rule's rate and width; where seeds diverged, how many."""
+    rows = ends(table)
+    pairs = rows.groupby(["lr_multiple", WIDTH])
+    mean, lost, ended = (
+        values.unstack() for values in (pairs["distance"].mean(), pairs["lost"].first(), pairs["seed"].nunique())
+    )
+    image = mean.mask(lost > 0).to_numpy(np.float64)
+    if not np.isfinite(image).any():
+        say(axes, "every run diverged")
+        return
+    norm = LogNorm(np.nanmin(image), np.nanmax(image) * 1.0001)
+    axes.imshow(image, cmap="viridis_r", norm=norm, aspect="auto", origin="lower")
+    middle = np.sqrt(np.nanmin(image) * np.nanmax(image))
+    for (i, j), value in np.ndenumerate(image):
+        count = ended.to_numpy()[i, j]
+        if np.isfinite(count):
+            gone = not np.isfinite(value)
+            text = f"x {lost.to_numpy()[i, j]:g} of {count:g}" if gone else f"{value:.4g}"
+            axes.text(
+                j,
+                i,
+                text,
+                ha="center",
+                va="center",
+                color=LOST_COLOR if gone else "white" if value > middle else "black",
+            )
+    axes.set_xticks(range(len(mean.columns)), [f"{width:g}" for width in mean.columns])
+    axes.set_yticks(range(len(mean.index)), [f"{multiple:g}" for multiple in mean.index])
+    axes.set_xlabel("width")
+    axes.set_ylabel("multiple of the rule's rate")
+    axes.set_title(f"{name_of_distance(table)} (x: diverged seeds)")
+
+
+def numbers_of(source: Source) -> tuple[list[Fit], pd.DataFrame]:
+    """All fits, and the points behind them: quantity, width, seed, value, and edge of the grid or diverged seeds."""
+    fits: list[Fit] = []
+    rows: list[Mapping[str, Any]] = []
+    sizes, grid = source.table("update_size"), source.table("lr_grid")
+    for change in CHANGES if sizes is not None and len(sizes.ended) else ():
+        assert sizes is not None
+        fits += [fit for pair in change_fits(sizes, change).values() for fit in pair]
+        found = changes_of(sizes, change).rename(columns={"change": "value"})
+        rows += found.assign(quantity=f"{change}, " + found["how"] + " rate").to_dict("records")
+    for what in CHOSEN if grid is not None and len(grid.ended) else ():
+        assert grid is not None
+        fits.append(rate_fit(grid, what))
+        rows += [{"quantity": what, **asdict(rate), "value": rate.rate} for rate in rates_of(grid, what)]
+    return fits, pd.DataFrame(rows).reindex(columns=["quantity", "size", "width", "seed", "value", "edge", "lost"])
+
+
+def write(values: dict[str, str]) -> list[str]:
+    """The figure with its numbers; lines for the terminal. :class:`UserError` for gaps that are not allowed."""
+    source, partial = source_of(values), partial_of(values)
+    figure = draw_lr_width(source)
+    require_whole(source, partial)
+    stem = source.results / source.study / "figures" / "lr_width"
+    files = finish(figure, source, stem, allow_partial=partial)
+    fits, rows = numbers_of(source)
+    tables = [source.table(sweep) for sweep in ("update_size", "lr_grid", "lr_crosscheck")]
+    files += write_numbers(stem, facts_of(source, __doc__, *tables), fits, rows)
+    return [*(f"{fit.what}: {fit.told}; predicted {fit.paper}" for fit in fits), *map(str, files)]
+
+
+def main() -> None:
+    """As typed."""
+    run_command(__doc__, KNOWN, write)
+
+
+if __name__ == "__main__":
+    main()
