@@ -68,12 +68,14 @@ class Gathered:
 
     rows: dict[str, list[Row]]
     measurements: dict[str, list[Row]]
+    failures: dict[str, list[str]]
+    """What could not be measured, and why."""
     pictures: dict[tuple[str, str], Path]
 
 
 def gathered(entries: Sequence[Entry], states: dict[str, RunState], names: Sequence[str], tools: Tools) -> Gathered:
     """Measure the finished runs; a diverged one has rows without numbers."""
-    found = Gathered({name: [] for name in names}, {name: [] for name in names}, {})
+    found = Gathered({name: [] for name in names}, {name: [] for name in names}, {name: [] for name in names}, {})
     for entry in entries:
         kind, run = states[entry.run_folder].kind, Path(entry.run_folder)
         head = {"arm": entry.arm, "seed": entry.seed, "status": kind, "run": run.name}
@@ -84,6 +86,9 @@ def gathered(entries: Sequence[Entry], states: dict[str, RunState], names: Seque
             continue
         for one, result in measured(work_of(run, names, tools.config), tools):
             at = {"step": one.step, "end": one.step == entry.total_steps}
+            if isinstance(result, UserError):
+                found.failures[one.diagnostic].append(f"{entry.arm}, seed {entry.seed}, step {one.step}: {result}")
+                continue
             found.rows[one.diagnostic] += [head | at | row for row in result["rows"]]
             made = {key: result[key] for key in ("measured_at", "seconds", "git", "hardware", "versions")}
             found.measurements[one.diagnostic].append({"run": run.name, "step": one.step} | made)
@@ -102,18 +107,12 @@ def diagnose_sweep(mine: list[Submission], everything: list[Submission], values:
     for (name, arm), picture in found.pictures.items():
         copy_picture(picture, place / PICTURES / picture_name(newest.sweep, name, arm))
     absent = [f"{e.arm}, seed {e.seed}" for e in entries if states[e.run_folder].kind not in ENDED]
-    told_of = [
-        write_table(
-            place,
-            mine,
-            name,
-            found.rows[name],
-            head_of(mine, name, tools.config) | {"missing": absent, "measured": found.measurements[name]},
-        )
-        for name in names
-        if name != "samples"
-    ]
-    return [*told_of, f"{place / PICTURES}: {len(found.pictures)} pictures"]
+    lines = []
+    for name in (name for name in names if name != "samples"):
+        beside = {"missing": [*absent, *found.failures[name]], "measured": found.measurements[name]}
+        lines.append(write_table(place, mine, name, found.rows[name], head_of(mine, name, tools.config) | beside))
+        lines += [f"  not measured: {failure}" for failure in found.failures[name]]
+    return [*lines, f"{place / PICTURES}: {len(found.pictures)} pictures"]
 
 
 def head_of(mine: list[Submission], name: str, config: DiagnosticsConfig) -> dict[str, Any]:
@@ -126,6 +125,7 @@ def head_of(mine: list[Submission], name: str, config: DiagnosticsConfig) -> dic
         "diagnostic": name,
         "settings": settings_of(name, config),
         "claim": own[0] if own else None,
+        "seeds": newest.claim["seeds"] if newest.claim else None,
         "claim_changed": any(s.diagnostic_claims != newest.diagnostic_claims for s in mine),
     }
 

@@ -15,6 +15,7 @@ from analysis.command import REMEDY, circumstances
 from analysis.diagnostics import DIAGNOSTICS, SEED, Tools
 from analysis.opening import Opened, checkpoints_of, opened
 from experiments.settings import DiagnosticsConfig
+from gat.errors import UserError
 from gat.files import told, write_json
 from gat.training.results import RECORD
 
@@ -47,7 +48,8 @@ class Work:
             return None
 
 
-Result = tuple[Work, dict[str, Any]]
+Result = tuple[Work, dict[str, Any] | UserError]
+"""What was measured, or why it could not be."""
 
 
 def settings_of(name: str, config: DiagnosticsConfig) -> dict[str, Any]:
@@ -74,14 +76,21 @@ def work_of(run: Path, names: Sequence[str], config: DiagnosticsConfig) -> list[
 
 def measured(work: Sequence[Work], tools: Tools) -> list[Result]:
     """The results of all ``work``; those that are not there yet are made. Each checkpoint is read once, or not at all."""
-    results = []
+    results: list[Result] = []
     it: tuple[Path, Opened] | None = None
     for one in work:
         known = one.known()
-        if known is None:
-            it = it if it and it[0] == one.checkpoint else (one.checkpoint, opened(str(one.checkpoint), tools.device))
-            known = _made(one, it[1], tools)
-        results.append((one, known))
+        try:
+            if known is None:
+                it = (
+                    it
+                    if it and it[0] == one.checkpoint
+                    else (one.checkpoint, opened(str(one.checkpoint), tools.device))
+                )
+                known = _made(one, it[1], tools)
+            results.append((one, known))
+        except UserError as error:  # such as samples that are not finite: the other runs are measured all the same
+            results.append((one, error))
     return results
 
 

@@ -121,8 +121,9 @@ def number_row(name: str, number: dict[str, Any]) -> Row:
     low, high = number.get("interval", (None, None))
     protocol = number["protocol"]
     return {"number": name, "value": number["value"], "low": low, "high": high} | {
-        "protocol_name": protocol["name"],
         "protocol_id": protocol["id"],
+        "truncation": protocol["truncation"],
+        "decoder": protocol["decoder"],
     }
 
 

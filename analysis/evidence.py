@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from gat.errors import UserError
+
 FEWEST_SEEDS = 2
-HOLDS, FAILS, OPEN, NOT_RUN = "holds", "fails", "open", "not run"
+HOLDS, FAILS, OPEN, SILENT, NOT_RUN = "holds", "fails", "open", "silent", "not run"
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,9 @@ class Evidence:
     study: str
     at: str = "end"
     planned: int = FEWEST_SEEDS
-    """Seeds that the claim plans: where it plans one, one is enough for a mean."""
+    """Seeds that the claim plans: fewer leave it open; where it plans one, one is enough for a mean."""
+    measured: bool = False
+    """Whether it is a diagnostic's: a column may then be absent because nobody measured it."""
 
     @property
     def column(self) -> str:
@@ -40,10 +44,28 @@ class Evidence:
         """Whether the metric is a distance, so that a diverged run is the worst there is."""
         return self.column == "distance"
 
+    @property
+    def arms(self) -> list[str]:
+        """All there are."""
+        return sorted(set(self.table["arm"]))
+
+    def without(self, *columns: str) -> str:
+        """In words, if a diagnostic's table lacks one of ``columns``; :class:`UserError` if a sweep's does."""
+        lacking = [name for name in (*columns, "end") if name not in self.table]
+        if lacking and not self.measured:
+            raise UserError(f"its table lacks the column {lacking[0]}: python experiments/collect.py makes it anew")
+        return f"no {lacking[0]} was measured" if lacking else ""
+
     def ended(self, arm: str) -> pd.DataFrame:
         """Rows of the arm's finished and diverged runs."""
         rows = self.table[self.table["arm"] == arm]
         return rows[rows["status"].isin(["finished", "diverged"])]
+
+    def told_absent(self, arm: str) -> str:
+        """An arm without an ended run, with what became of its runs."""
+        rows = self.table[self.table["arm"] == arm].drop_duplicates("seed")
+        counts = ", ".join(f"{count} {status}" for status, count in rows["status"].value_counts().items())
+        return f"{arm} ({counts})" if counts else arm
 
     def diverged(self, arm: str) -> tuple[int, int]:
         """How many of the arm's seeds diverged, and how many ended."""
@@ -51,14 +73,19 @@ class Evidence:
         return int((status == "diverged").sum()), len(status)
 
     def values(self, arm: str, column: str | None = None) -> NDArray[np.float64]:
-        """A column (None: the metric), one value per finished seed: at the end, or (``at`` steps) the geometric mean."""
+        """A column (None: the metric), one value per finished seed: at the end, or (``at`` steps) the geometric mean.
+
+        Steps at which nothing changed, or that are not finite, have no logarithm and are left out of that mean.
+        """
         rows = self.ended(arm)
         rows = rows[rows["status"] == "finished"]
         name = column or self.column
         if self.at == "steps":
-            logs = np.log(rows.set_index("seed")[name].dropna().astype(float))
+            values = rows.set_index("seed")[name].astype(float)
+            logs = np.log(values[np.isfinite(values) & (values > 0)])
             return np.exp(logs.groupby(level=0).mean().to_numpy(np.float64))
-        return rows[rows["end"] == True][name].dropna().to_numpy(np.float64)  # noqa: E712  # the column holds gaps
+        values = rows[rows["end"] == True][name].astype(float)  # noqa: E712  # the column holds gaps
+        return values[np.isfinite(values)].to_numpy(np.float64)
 
     def rises(self, arm: str, column: str | None = None) -> NDArray[np.float64]:
         """How much a column rose from the first step that it is known at to the last; one value per finished seed."""

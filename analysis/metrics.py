@@ -7,7 +7,7 @@ pca_features   early_of_sample: mean over the first half of G's blocks of the sh
                sample's (analysis/pca_features.py)
 stages         first_to_final: what is missing after the first stage (analysis/stages.py)
 interpolation  largest_step_share, straightness: means over paths (analysis/interpolation.py)
-evaluations    every number of experiments/evaluate.py under its name, as FID-50K
+evaluations    every number of experiments/evaluate.py without truncation, by the run's own decoder
 """
 
 from collections.abc import Callable
@@ -51,7 +51,11 @@ def paths_summary(rows: pd.DataFrame) -> Row:
 
 
 def evaluations_summary(rows: pd.DataFrame) -> Row:
-    """Of rows, a number each. :class:`UserError` for one name by several protocols, which do not compare."""
+    """Of rows, a number each: those without truncation, by the run's own decoder (as ``evaluation=corrected`` measures).
+
+    :class:`UserError` for one name by several such protocols, which do not compare.
+    """
+    rows = rows[(rows["truncation"] == 0) & (rows["decoder"] == "own")]
     for name, same in rows.groupby("number"):
         if same["protocol_id"].nunique() > 1:
             raise UserError(

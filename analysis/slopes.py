@@ -12,6 +12,7 @@ from analysis.evidence import FAILS, FEWEST_SEEDS, HOLDS, OPEN, Evidence, Outcom
 
 REPLICATES = 1000
 FEWEST_WIDTHS = 3
+MOST_LEFT_OUT = 1  # arms
 
 Points = dict[float, NDArray[np.float64]]
 """Logarithms of a quantity by x: one value per seed."""
@@ -22,8 +23,9 @@ Fit = Callable[[Points], tuple[float, tuple[float, float]]]
 
 def slope(test: Mapping[str, Any], arms: Sequence[str], evidence: Evidence) -> Outcome:
     """Log-log slope of the metric against a column, over arms."""
-    finished = [arm for arm in arms if len(evidence.values(arm))]
-    points = {float(evidence.ended(arm)[test["x"]].median()): np.log(evidence.values(arm)) for arm in finished}
+    if lost := left_out(arms, evidence):
+        return Outcome(OPEN, lost.removeprefix("; "))
+    points = {float(evidence.ended(arm)[test["x"]].median()): np.log(evidence.values(arm)) for arm in arms}
     return against_prediction(test, points, 2, lambda some: contrast_slope(some, evidence.confidence))
 
 
@@ -45,12 +47,13 @@ def too_few(points: Points, fewest: int) -> bool:
     return len(points) < fewest or min(len(values) for values in points.values()) < FEWEST_SEEDS
 
 
-def contrast_slope(points: Points, confidence: float) -> tuple[float, tuple[float, float]]:
-    """Log-log slope of the means over seeds, and its t-interval from the scatter of the seeds about them.
+def contrast_slope(points: Points, confidence: float, grid_step: float = 1.0) -> tuple[float, tuple[float, float]]:
+    """Log-log slope of the means over seeds, and its interval from the scatter of the seeds about them.
 
     The slope is a weighted sum of the means, so that its standard error follows from the variance of single seeds, pooled
-    over points (equal scatter of the logarithms is assumed); degrees of freedom: values less points. How far the means lie
-    from a line is not in it, nor is the step of a grid where values are taken from one: seeds that agree have no width.
+    over points (equal scatter of the logarithms is assumed); Student's t with values less points degrees of freedom. How far
+    the means lie from a line is not in it. ``grid_step``: the ratio of neighbours of a grid that the values are taken from:
+    the truth may lie anywhere up to the next, for all seeds alike, which adds (log step)^2 / 12 to the variance of each mean.
     """
     x = np.log(np.array(list(points)))
     weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
@@ -59,14 +62,18 @@ def contrast_slope(points: Points, confidence: float) -> tuple[float, tuple[floa
     squares = sum(float(((values - values.mean()) ** 2).sum()) for values in points.values())
     freedom = int(counts.sum() - len(counts))
     value = float(weights @ means)
-    error = float(np.sqrt(squares / freedom * (weights**2 / counts).sum()))
-    half = error * float(stats.t.ppf((1 + confidence) / 2, freedom))
+    of_seeds = float(np.sqrt(squares / freedom * (weights**2 / counts).sum())) * float(
+        stats.t.ppf((1 + confidence) / 2, freedom)
+    )
+    of_grid = float(np.log(grid_step) * np.sqrt((weights**2).sum() / 12)) * float(stats.norm.ppf((1 + confidence) / 2))
+    half = float(np.hypot(of_seeds, of_grid))
     return value, (value - half, value + half)
 
 
 def fitted_slope(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     """Least squares of y against log x."""
-    return float(np.polyfit(np.log(x), y, 1)[0])
+    centred = np.log(x) - np.log(x).mean()
+    return float(centred @ y / (centred @ centred))
 
 
 def fitted_correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
@@ -106,10 +113,20 @@ def of_grid(test: Mapping[str, Any], evidence: Evidence, chosen: Callable[[pd.Da
     points: Points = {}
     for x, runs in last.groupby(test["x"]):
         rates = [chosen(of_seed) for _, of_seed in runs.groupby("seed")]
-        inside = [rate for rate in rates if rate is not None]
-        if 2 * len(inside) > len(rates):
-            points[float(x)] = np.log(np.array(inside))
-    return against_prediction(test, points, FEWEST_WIDTHS, lambda some: contrast_slope(some, evidence.confidence))
+        if None not in rates:
+            points[float(x)] = np.log(np.array(rates, dtype=np.float64))
+    step = grid_step_of(last, test)
+    return against_prediction(test, points, FEWEST_WIDTHS, lambda some: contrast_slope(some, evidence.confidence, step))
+
+
+def grid_step_of(runs: pd.DataFrame, test: Mapping[str, Any]) -> float:
+    """The largest ratio of neighbouring rates of any width; 1 if there are not two."""
+    ratios = [
+        float((np.sort(rates.unique())[1:] / np.sort(rates.unique())[:-1]).max())
+        for _, rates in runs.groupby(test["x"])[test["over"]]
+        if rates.nunique() > 1
+    ]
+    return max(ratios, default=1.0)
 
 
 def boundary_slope(test: Mapping[str, Any], arms: Sequence[str], evidence: Evidence) -> Outcome:  # noqa: ARG001
@@ -148,6 +165,8 @@ def over_arms(test: Mapping[str, Any], arms: Sequence[str], evidence: Evidence) 
 def correlation(test: Mapping[str, Any], arms: Sequence[str], evidence: Evidence) -> Outcome:
     """Of the logarithms of metric and a column, over arms."""
     points = over_arms(test, arms, evidence)
+    if many_lost(arms, evidence):
+        return Outcome(OPEN, f"too much is missing{left_out(arms, evidence)}")
     if too_few(points, FEWEST_WIDTHS):
         return Outcome(OPEN, f"{len(points)} points with enough seeds: too few")
     value, (low, high) = estimated(points, fitted_correlation, evidence.confidence)
@@ -159,10 +178,17 @@ def correlation(test: Mapping[str, Any], arms: Sequence[str], evidence: Evidence
 def power_law(test: Mapping[str, Any], arms: Sequence[str], evidence: Evidence) -> Outcome:
     """Exponent of the metric as a power of a column, over arms."""
     points = over_arms(test, arms, evidence)
+    if many_lost(arms, evidence):
+        return Outcome(OPEN, f"too much is missing{left_out(arms, evidence)}")
     found = against_prediction(
         test, points, FEWEST_WIDTHS, lambda some: estimated(some, fitted_slope, evidence.confidence)
     )
     return Outcome(found.state, found.told + left_out(arms, evidence))
+
+
+def many_lost(arms: Sequence[str], evidence: Evidence) -> bool:
+    """Whether more than one arm has diverged runs: what is left would flatter."""
+    return sum(evidence.diverged(arm)[0] > 0 for arm in arms) > MOST_LEFT_OUT
 
 
 def left_out(arms: Sequence[str], evidence: Evidence) -> str:

@@ -51,7 +51,7 @@ class Table:
     def gaps(self) -> list[str]:
         """Runs that are missing, in words: submitted and not ended, or fewer seeds than the claim plans."""
         claim = self.head.get("claim")
-        planned = claim["seeds"] if claim else 1
+        planned = self.head.get("seeds") or (claim["seeds"] if claim else 1)
         ended = self.ended.groupby("arm")["seed"].nunique() if "arm" in self.rows else {}
         missing = list(self.head.get("missing", []))
         few = [

@@ -9,7 +9,7 @@ undecided (too few seeds or too noisy), or not run. Writes
     README.md                    the table of those that were run, between the markers, beside ``results`` and in it
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ KNOWN = {
     "study": "whose tables (default: mini)",
     "results": "folder of tables (default: results)",
 }
+NOT_JUDGED = "not judged"
 FILE, README = "verdicts.md", "README.md"
 
 
@@ -45,6 +46,8 @@ class Judged:
     """One per test of the rule; empty if nothing was run."""
     seeds: str
     """How many seeds ended, over arms; and how many were planned."""
+    notes: list[str] = field(default_factory=list)
+    """What a reader must know of the rule, or why there is no verdict."""
 
 
 def claims() -> list[tuple[str, dict[str, Any]]]:
@@ -59,26 +62,36 @@ def claims() -> list[tuple[str, dict[str, Any]]]:
 
 
 def judged(sweep: str, stated: dict[str, Any], results: Path, study: str) -> Judged:
-    """A claim's verdict; :class:`UserError` for a table that cannot be read or mixes protocols."""
+    """A claim's verdict; :class:`UserError` for a table that cannot be read or mixes protocols, or lacks a column."""
     diagnostic = stated.get("diagnostic")
     try:
         table = read_table(results, study, sweep, diagnostic)
     except NoTableError:
         return Judged(sweep, stated, NOT_RUN, [], f"0 of {stated['seeds']}")
-    claim = table.head["claim"] or stated
+    own = table.head.get("claim")
+    claim = own or stated
+    notes = [] if own else ["its rule is today's, as none was submitted with the runs"]
+    notes += ["its rule changed between submissions; the newest counts"] if table.head.get("claim_changed") else []
     rows = table.rows if diagnostic is None else metrics_of(diagnostic, table.rows)
     if rows.empty:
-        return Judged(sweep, claim, NOT_RUN, [], f"0 of {claim['seeds']}")
-    evidence = Evidence(rows, claim["metric"], claim["confidence"], study, claim["at"], claim["seeds"])
+        return Judged(sweep, claim, NOT_RUN, [], f"0 of {claim['seeds']}", notes)
+    how = (claim["metric"], claim["confidence"], study, claim["at"], claim["seeds"], diagnostic is not None)
+    evidence = Evidence(rows, *how)
     outcomes = [decide(test, evidence) for test in claim["rule"]]
-    ended = [evidence.diverged(arm)[1] for arm in sorted(set(rows["arm"]))]
+    ended = [evidence.diverged(arm)[1] for arm in evidence.arms]
     seeds = str(max(ended)) if min(ended) == max(ended) else f"{min(ended)} to {max(ended)}"
-    return Judged(sweep, claim, verdict(claim["rule"], outcomes), outcomes, f"{seeds} of {claim['seeds']}")
+    return Judged(sweep, claim, verdict(claim["rule"], outcomes), outcomes, f"{seeds} of {claim['seeds']}", notes)
 
 
 def all_judged(results: Path, study: str) -> list[Judged]:
-    """Every claim at one scale."""
-    return [judged(sweep, stated, results, study) for sweep, stated in claims()]
+    """Every claim at one scale; one that cannot be judged does not keep the others from it."""
+    found = []
+    for sweep, stated in claims():
+        try:
+            found.append(judged(sweep, stated, results, study))
+        except UserError as error:
+            found.append(Judged(sweep, stated, NOT_JUDGED, [], "-", [str(error)]))
+    return found
 
 
 def studies_of(results: Path) -> list[str]:
@@ -87,15 +100,15 @@ def studies_of(results: Path) -> list[str]:
     return sorted({file.parent.name for file in heads if (SWEEPS / f"{file.stem}.yaml").is_file()})
 
 
-def table_of(verdicts: list[Judged]) -> list[str]:
+def table_of(verdicts: list[Judged], study: str) -> list[str]:
     """Markdown: a row per claim."""
-    lines = ["| claim | the paper | ours | seeds | verdict |", "|---|---|---|---|---|"]
+    lines = [f"| claim | the paper | confirmed if | ours | seeds | at scale {study} |", "|---|---|---|---|---|---|"]
     for one in verdicts:
-        deciding = [o.told for o, test in zip(one.outcomes, one.claim["rule"], strict=False) if test["decides"]]
-        cells = (f"`{one.claim['id']}`: {one.claim['sentence']}", paper_of(one.claim), "; ".join(deciding) or "-")
-        lines.append(
-            "| " + " | ".join(cell.replace("|", "/") for cell in (*cells, one.seeds, f"**{one.verdict}**")) + " |"
-        )
+        told = [o.told for o, test in zip(one.outcomes, one.claim["rule"], strict=False) if test["decides"]]
+        ours = "; ".join([*told, *one.notes]) or "-"
+        cells = (f"`{one.claim['id']}`: {one.claim['sentence']}", paper_of(one.claim), one.claim["confirms"], ours)
+        row = (*cells, one.seeds, f"**{one.verdict}**")
+        lines.append("| " + " | ".join(" ".join(cell.replace("|", "/").split()) for cell in row) + " |")
     return lines
 
 
@@ -106,7 +119,7 @@ def document(study: str, verdicts: list[Judged]) -> str:
         "",
         "Rules and thresholds were fixed in each sweep's head before its runs. A verdict holds at this scale alone.",
         "",
-        *table_of(verdicts),
+        *table_of(verdicts, study),
     ]
     for one in (one for one in verdicts if one.outcomes):
         lines += [
@@ -128,9 +141,9 @@ def included(text: str, study: str, verdicts: list[Judged]) -> str:
     start, end = f"<!-- verdicts {study} -->\n", f"<!-- end of verdicts {study} -->"
     if start not in text or end not in text:
         return text
-    ran = [one for one in verdicts if one.verdict != NOT_RUN]
-    rest = ", ".join(f"`{one.claim['id']}`" for one in verdicts if one.verdict == NOT_RUN)
-    block = [*(table_of(ran) if ran else []), *(["", f"Not run at this scale: {rest}."] if rest else [])]
+    ran = [one for one in verdicts if one.verdict != NOT_RUN or one.outcomes]
+    rest = ", ".join(f"`{one.claim['id']}`" for one in verdicts if one not in ran)
+    block = [*(table_of(ran, study) if ran else []), *(["", f"Not run at this scale: {rest}."] if rest else [])]
     head, tail = text.split(start, 1)[0], text.split(end, 1)[1]
     return head + start + "\n" + "\n".join(block).strip() + "\n\n" + end + tail
 
@@ -163,6 +176,8 @@ def judge(values: dict[str, str]) -> list[str]:
             if not file.is_file() or file.read_text() != text:
                 with replacing(file) as stream:
                     stream.write(text.encode())
+    if broken := [note for one in verdicts if one.verdict == NOT_JUDGED for note in one.notes]:
+        raise UserError(f"{files[0]} is written, but claims could not be judged: " + "; ".join(broken))
     page = write_report(results, others | {study: verdicts}, CAPTIONS)
     rows = [{"claim": one.claim["id"], "seeds": one.seeds, "verdict": one.verdict} for one in verdicts]
     return [pd.DataFrame(rows).to_string(index=False, justify="left"), str(files[0]), str(page)]

@@ -1,6 +1,8 @@
-"""Measure speed on the present machine: ``python experiments/benchmark.py data [field=value] ...``.
+"""Measure speed on the present machine: ``python experiments/benchmark.py data|step [field=value] ...``.
 
 ``data``: samples per second that a worker process makes and reads, and how many workers a GPU needs.
+``step study=mini model.size=S``: a training step's speed, FLOPs, share of the device's rate, memory, and where its time goes;
+``benchmark.as_released=true`` measures the authors' habits beside it, ``benchmark.alone=true`` each of them alone.
 """
 
 import sys
@@ -9,18 +11,23 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.exits import exits
-from experiments.settings import CONF, BenchmarkConfig, register, run_config
+from experiments.settings import CONF, BenchmarkConfig, register, run_config, surroundings
 from gat.errors import UserError
+from gat.training.check import check
 
-KINDS = ("data",)
+KINDS = ("data", "step")
 
 register()
+
+
+kind = ""
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def measure(settings: DictConfig) -> None:
     """Measure; a mistake of the user's is one line and exit code 2."""
     from experiments.benchmarks.data import benchmark_data  # seconds of imports
+    from experiments.benchmarks.step import benchmark_step
 
     with exits():
         chosen = OmegaConf.to_object(settings.benchmark)
@@ -29,7 +36,12 @@ def measure(settings: DictConfig) -> None:
             value = getattr(chosen, name)
             if value is not None and value <= 0:
                 raise UserError(f"benchmark.{name}={value} must be positive")
-        benchmark_data(run_config(settings), chosen)
+        if kind == "data":
+            benchmark_data(run_config(settings), chosen)
+        else:
+            config = run_config(settings)
+            check(config)
+            benchmark_step(config, chosen, surroundings(settings).study)
 
 
 def main() -> None:
@@ -38,7 +50,8 @@ def main() -> None:
         if len(sys.argv) < 2 or sys.argv[1] not in KINDS:
             given = sys.argv[1] if len(sys.argv) > 1 else ""
             raise UserError(f"{given!r} is no benchmark: type one of {', '.join(KINDS)} after benchmark.py")
-    del sys.argv[1]
+    global kind  # hydra calls measure() with the settings alone
+    kind = sys.argv.pop(1)
     measure()
 
 

@@ -180,11 +180,17 @@ class BenchmarkConfig:
     """What ``experiments/benchmark.py`` does."""
 
     seconds: float
-    """Length of a measurement."""
+    """Length of a measurement (``step``: at least, and at least five steps)."""
     device_tflops: float
     """Rate at which the GPU, whose need of data is told, is taken to train."""
     images_per_s: float | None
     """Rate at which the GPU trains; null: by ``device_tflops``, for each size."""
+    as_released: bool
+    """``step``: measure the release's habits too, in the same run."""
+    alone: bool
+    """``step``: and each of its habits alone, put back into our step."""
+    warmup_steps: int
+    """``step``: not counted; compilation is among them."""
     out: str
     """Folder of the tables."""
 

@@ -172,6 +172,10 @@ class TrainingConfig:
     seed: int
     precision: str
     """``fp32`` or ``bf16`` (autocast)."""
+    activation_checkpointing: str
+    """``none``, ``selective`` or ``full``: computing activations again instead of keeping them (gat/models/recompute.py)."""
+    compile: str
+    """torch.compile of the networks' blocks: ``on``, ``off``, or ``auto``: on a GPU."""
     device: str
     """``auto``, ``cpu`` or ``cuda``."""
     log_steps: int

@@ -33,8 +33,9 @@ from gat.data.autoencoder import decode
 from gat.data.images import to_uint8
 from gat.errors import UserError, require_choice
 from gat.models import Generator
-from gat.models.generator import Z_DIM, GeneratorDims, check_truncation
+from gat.models.generator import Z_DIM, GeneratorDims
 from gat.rng import seeded_init
+from gat.truncation import check_truncation
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 LABELS_SHOWN = 5

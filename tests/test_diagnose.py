@@ -100,16 +100,21 @@ def test_evaluations_are_those_of_the_checkpoint(tmp_path: Path, trained: Path, 
     folder.mkdir()
     last = sorted((runs / "run-0" / "checkpoints").glob("step-*.safetensors"))[-1]
     checkpoint = {"sha256": opened(str(last), torch.device("cpu")).pretrained.facts["sha256"]}
-    number = {"value": 1.86, "interval": [1.8, 1.9], "protocol": {"name": "corrected", "id": "p"}}
+    protocol = {"name": "corrected", "id": "p", "truncation": 0.0, "decoder": "own"}
+    number = {"value": 1.86, "interval": [1.8, 1.9], "protocol": protocol}
+    truncated = number | {"value": 9.0, "protocol": protocol | {"id": "q", "truncation": 0.3}}
     own = {"checkpoint": checkpoint | {"weights": "ema"}, "numbers": {"CLIP-FID-50K": number}}
     (folder / "a.json").write_text(json.dumps(own))
+    (folder / "b.json").write_text(json.dumps(own | {"numbers": {"CLIP-FID-50K": truncated}}))  # another protocol
     (folder / "other.json").write_text(json.dumps(own | {"checkpoint": {"sha256": "f00", "weights": "ema"}}))
     diagnose(given)
     metrics = metrics_of("evaluations", read_table(tmp_path, "mini", "mng", "evaluations").rows)
     assert metrics[metrics["status"] == "finished"]["CLIP-FID-50K"].tolist() == [1.86]
     (folder / "other.json").write_text("{")
-    with pytest.raises(UserError, match=r"other\.json: is no record of experiments/evaluate\.py"):
-        diagnose(given)
+    told = diagnose(given)
+    assert any("other.json: is no record of experiments/evaluate.py" in line for line in told)
+    missing = read_table(tmp_path, "mini", "mng", "evaluations").head["missing"]
+    assert [line.split(":")[0] for line in missing] == ["arm2, seed 0", f"arm0, seed 0, step {int(last.stem[5:])}"]
 
 
 def long(**columns: Any) -> pd.DataFrame:
@@ -133,6 +138,7 @@ def test_metrics_by_hand() -> None:
 
 def test_one_name_by_two_protocols_is_refused() -> None:
     rows = pd.DataFrame({"number": ["FID-50K"] * 2, "value": [2.0, 3.0], "protocol_id": ["a", "b"]})
+    rows = rows.assign(truncation=0.0, decoder="own")
     with pytest.raises(UserError, match="FID-50K was measured by several protocols"):
         evaluations_summary(rows)
 

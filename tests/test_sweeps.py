@@ -8,7 +8,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from experiments.settings import SWEEPS, ClaimConfig, surroundings
-from experiments.study.claims import check_claim
+from experiments.study.claims import check_claim, check_claims
 from experiments.study.estimate import training_flops
 from gat.training.check import check
 from tests.conftest import compose_config
@@ -114,6 +114,7 @@ def test_paper_scale_is_the_papers() -> None:
         ({"rule": [{"kind": "ordered", "decides": True}]}, "ordered has decides, kind, expected arms, decides, kind"),
         ({"rule": [{"kind": "ordered", "arms": ["a", "x"], "decides": True}]}, "names arm 'x', but there are a, b"),
         ({"rule": [{"kind": "ordered", "arms": ["a", "b"], "decides": False}]}, "none of its tests decides"),
+        ({"rule": [{"kind": "difference", "arms": ["a"], "decides": True}]}, "difference compares 2 arms, not 1"),
     ],
 )
 def test_rules_that_cannot_be_applied(change: dict[str, Any], message: str) -> None:
@@ -121,3 +122,11 @@ def test_rules_that_cannot_be_applied(change: dict[str, Any], message: str) -> N
     assert isinstance(claim, ClaimConfig)
     with pytest.raises(ValueError, match=message):
         check_claim(dataclasses.replace(claim, **change), {"a", "b"})
+
+
+def test_claims_about_diagnostics_that_are_not_made() -> None:
+    sweep = surroundings(composed(["sweep=mng", *base_of("mini")])).sweep
+    arms = {"exponential", "linear", "none", "msg"}
+    check_claims(sweep, arms)
+    with pytest.raises(ValueError, match="the diagnostic interpolation of a claim must stand in its diagnostics"):
+        check_claims(dataclasses.replace(sweep, diagnostics=["layer_lpips"]), arms)

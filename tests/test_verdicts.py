@@ -1,7 +1,6 @@
 """Verdicts from tables on disk: the documents, claims without runs, diagnostics' claims, and tables that cannot be judged."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -115,19 +114,52 @@ def test_committed_tables_are_those_of_the_committed_results(file: str) -> None:
     assert included(text, "mini", all_judged(ROOT / "results", "mini")) == text, "python analysis/verdicts.py"
 
 
-def test_tables_that_cannot_be_judged(tmp_path: Path) -> None:
+def test_rules_of_today_and_changed_ones_are_told(tmp_path: Path) -> None:
+    write_results(tmp_path, "mng", mng_table(A, B), claim=None, claim_changed=True)
+    assert judged("mng", CLAIM, tmp_path, "mini").notes == [
+        "its rule is today's, as none was submitted with the runs",
+        "its rule changed between submissions; the newest counts",
+    ]
+
+
+def test_failed_runs_stay_visible(tmp_path: Path) -> None:
+    failed = [row | {"status": "failed"} if row["arm"] == "none" else row for row in mng_table(A, B)]
+    write_results(tmp_path, "mng", failed)
+    one = judged("mng", CLAIM, tmp_path, "mini")
+    assert (one.verdict, one.outcomes[0].told) == ("not run", "no ended run of none (3 failed)")
+    text = included("<!-- verdicts mini -->\n<!-- end of verdicts mini -->\n", "mini", all_judged(tmp_path, "mini"))
+    assert "no ended run of none (3 failed)" in text
+
+
+def test_a_claim_that_cannot_be_judged_does_not_keep_the_others_from_it(tmp_path: Path) -> None:
+    write_results(tmp_path, "mng", mng_table(A, B))
+    (tmp_path / "mini" / "repa.csv").write_text("damaged")
+    with pytest.raises(
+        UserError, match=r"verdicts\.md is written, but claims could not be judged: .*repa\.csv: is no whole"
+    ):
+        judge({"results": str(tmp_path)})
+    text = (tmp_path / "mini" / "verdicts.md").read_text()
+    assert "| **confirmed** |" in text
+    assert "| **not judged** |" in text
+
+
+def test_no_table_at_all(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match="holds no table of a sweep: run one, then python experiments/collect.py study=mini"
     ):
         judge({"results": str(tmp_path)})
+    assert not (tmp_path / "mini").exists()
+
+
+@pytest.mark.parametrize("head", ["{", json.dumps({"study": "mini"})])
+def test_damaged_tables(tmp_path: Path, head: str) -> None:
+    write_results(tmp_path, "mng", mng_table(A, B))
+    (tmp_path / "mini" / "mng.json").write_text(head)
+    with pytest.raises(UserError, match=r"mng\.csv: is no whole table"):
+        judged("mng", CLAIM, tmp_path, "mini")
+
+
+def test_mixed_protocols(tmp_path: Path) -> None:
     write_results(tmp_path, "mng", [row | {"protocol": row["arm"]} for row in mng_table(A, B)])
     with pytest.raises(UserError, match="has distances of 4 protocols, which are not comparable"):
-        judge({"results": str(tmp_path)})
-    (tmp_path / "mini" / "mng.json").write_text("{")
-    with pytest.raises(UserError, match=r"mng\.csv: is no whole table"):
-        judge({"results": str(tmp_path)})
-    (tmp_path / "mini" / "mng.json").write_text(json.dumps({"study": "mini"}))
-    with pytest.raises(UserError, match=r"mng\.csv: is no whole table"):
-        judge({"results": str(tmp_path)})
-    assert not (tmp_path / "mini" / "verdicts.md").exists()
-    shutil.rmtree(tmp_path / "mini")
+        judged("mng", CLAIM, tmp_path, "mini")

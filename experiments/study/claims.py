@@ -3,9 +3,10 @@
     ordered         ``arms``, best first: each mean distance below the next one's, with an interval that excludes 0
     monotone        ``arms``, best first: their means are in that order at every evaluation
     difference      two ``arms``, a question rather than a claim: is the first below the second?
-    ratio_within    two ``arms``: the ratio of their means lies ``within`` this factor of 1
-    below, above    ``arms`` whose mean (of another column: ``of``) lies below or above ``value``, in ``studies`` alone
-    rises           ``arms`` whose metric (another column: ``of``) rises from the first evaluation to the last
+    at_most_ratio   two ``arms``: the first one's geometric mean is at most ``within`` times the second's
+    below, above    ``arms`` whose mean (of another column: ``of``) lies below or above ``value``, in ``studies`` alone;
+                    ``one_sided``: the other side does not refute
+    rises           ``arms`` whose metric (another column: ``of``) rises from the first evaluation to the last; in ``studies``
     diverges        ``arms`` of which at least this ``share`` of the seeds diverges
     trains          ``arms`` of which this ``share`` of the seeds does not
     slope           log-log slope of the metric against ``x`` over ``arms``: ``predicted``, ``within``
@@ -13,26 +14,28 @@
     best_slope      the same of the ``over`` of the lowest distance
     correlation     of the logarithms of metric and ``x`` over all arms: ``below``
     power_law       exponent of the metric as a power of ``x`` over all arms: ``predicted``, ``within``
-    floor           ``arms`` whose order by the autoencoder's reconstruction distance is their order by the metric
+    floor           ``arms`` whose order by the autoencoder's reconstruction distance is their order by the metric, where
+                    the former differ by a ``margin``
 
 Each also says whether it ``decides`` the verdict or is reported beside it. Distances are those at the end of finished runs
-(column ``end``) but for ``monotone``; an arm with a diverged run has no mean there, and stands behind every arm that has one.
-Means are over seeds, intervals at the claim's ``confidence``: Student's for means and slopes, Welch's for differences and
-ratios (of logarithms), bootstrap over seeds for correlations and power laws. In a grid the largest or best at its edge is
-censored: it tells nothing. A claim with a ``diagnostic`` is about a table of analysis/diagnose.py instead of the sweep's own.
+(column ``end``) but for ``monotone``; an arm with a diverged run has no mean there. Fewer ended seeds than planned decide
+nothing. Means are over seeds, intervals at the claim's ``confidence``: Student's for means and slopes, Welch's for
+differences and ratios (of logarithms), bootstrap over seeds for correlations and power laws. In a grid the largest or best
+at its edge is censored: it tells nothing. A claim with a ``diagnostic`` is about a table of analysis/diagnose.py instead of
+the sweep's own.
 """
 
 from collections.abc import Collection
 from typing import Any
 
-from experiments.settings import ClaimConfig
+from experiments.settings import ClaimConfig, SweepConfig
 from gat.errors import UserError, require_choice
 
 KINDS: dict[str, set[str]] = {
     "ordered": {"arms"},
     "monotone": {"arms"},
     "difference": {"arms"},
-    "ratio_within": {"arms", "within"},
+    "at_most_ratio": {"arms", "within"},
     "below": {"arms", "value", "studies"},
     "above": {"arms", "value", "studies"},
     "rises": {"arms"},
@@ -43,10 +46,23 @@ KINDS: dict[str, set[str]] = {
     "best_slope": {"x", "over", "predicted", "within"},
     "correlation": {"x", "below"},
     "power_law": {"x", "predicted", "within"},
-    "floor": {"arms"},
+    "floor": {"arms", "margin"},
 }
-OPTIONAL: dict[str, set[str]] = {"below": {"of"}, "above": {"of"}, "rises": {"of"}}
+OPTIONAL: dict[str, set[str]] = {"below": {"of", "one_sided"}, "above": {"of", "one_sided"}, "rises": {"of", "studies"}}
+PAIRS = ("difference", "at_most_ratio")
 MOMENTS = ("end", "evaluations", "steps")
+
+
+def check_claims(sweep: SweepConfig, arms: Collection[str]) -> None:
+    """:class:`UserError` unless all rules of a sweep of these ``arms`` can be applied, one per table."""
+    for claim in (sweep.claim, *sweep.diagnostic_claims):
+        check_claim(claim, arms)
+    tables = [claim.diagnostic for claim in sweep.diagnostic_claims]
+    for table in tables:
+        if table not in sweep.diagnostics or tables.count(table) > 1:
+            raise UserError(
+                f"sweep {sweep.name}: the diagnostic {table} of a claim must stand in its diagnostics, and have one claim"
+            )
 
 
 def check_claim(claim: ClaimConfig | None, arms: Collection[str] | None = None) -> None:
@@ -58,6 +74,8 @@ def check_claim(claim: ClaimConfig | None, arms: Collection[str] | None = None) 
         kind = test.get("kind")
         require_choice(f"claim {claim.id}: kind", str(kind), tuple(KINDS))
         _check_keys(claim.id, test, KINDS[str(kind)] | {"kind", "decides"}, OPTIONAL.get(str(kind), set()))
+        if kind in PAIRS and len(test["arms"]) != 2:
+            raise UserError(f"claim {claim.id}: {kind} compares 2 arms, not {len(test['arms'])}")
         unknown = sorted(set(test.get("arms", ())) - set(arms)) if arms is not None else []
         if unknown:
             raise UserError(

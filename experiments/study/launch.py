@@ -13,11 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.settings import Surroundings, run_config, surroundings
 from experiments.study import local, slurm
-from experiments.study.claims import check_claim
+from experiments.study.claims import check_claims
 from experiments.study.estimate import preview
 from experiments.study.jobs import RunJob
 from experiments.study.plan import Compose, Planned, flat, plan
-from experiments.study.points import SEED
+from experiments.study.points import SEED, expand
 from experiments.study.states import ENDED, UNDER_WAY, RunState, run_states
 from experiments.study.submission import (
     SWEEPS_FOLDER,
@@ -45,8 +45,7 @@ def launch(
     settings = surroundings(master)
     place = launcher_of(settings.launch.to)
     shape = slurm.resources(settings.study, settings.cluster) if place == "slurm" else {}
-    for claim in (settings.sweep.claim, *settings.sweep.diagnostic_claims):
-        check_claim(claim)
+    check_claims(settings.sweep, {run[-1].partition("=")[2].strip("'") for run in expand(master.sweep, {})})
     planned = plan(points, compose)
     for run in planned:
         Processes(count=settings.study.processes).rows(run.config.training.batch_size)  # tells if they do not divide it

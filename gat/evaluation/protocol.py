@@ -13,7 +13,7 @@ from typing import Any
 
 from gat.config import EvaluationConfig
 from gat.errors import UserError, require_choice
-from gat.models.generator import check_truncation
+from gat.truncation import check_truncation
 
 CONVERSIONS = ("rounded", "truncated")
 COVARIANCES = ("N", "N-1")

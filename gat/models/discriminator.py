@@ -21,6 +21,7 @@ from gat.models.layers import (
     linear,
 )
 from gat.models.positions import axial_rope, sincos_2d
+from gat.models.recompute import run_block
 
 LAYER_SCALE_INIT = 0.1
 
@@ -74,6 +75,7 @@ class Discriminator(nn.Module):
     def __init__(self, dims: DiscriminatorDims) -> None:
         super().__init__()
         self.dims = dims
+        self.checkpointing = "none"  # of activations: see gat.models.recompute
         width = dims.width
         self.patch_embed = nn.Conv2d(dims.num_stages * dims.channels, width, kernel_size=dims.patch, stride=dims.patch)
         nn.init.xavier_uniform_(self.patch_embed.weight.view(width, -1))
@@ -116,7 +118,7 @@ class Discriminator(nn.Module):
         if record is not None:
             record["embed"] = h
         for i, block in enumerate(self.blocks):
-            h = block(h, self.rope)
+            h = run_block(block, self.checkpointing, h, self.rope)
             if record is not None:
                 record[f"block_{i}"] = h
         features = self.logit_linear(self.logit_norm(h[:, 0]))

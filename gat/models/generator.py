@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gat.errors import UserError
 from gat.models.dims import NetworkDims
 from gat.models.layers import (
     Attention,
@@ -24,6 +23,7 @@ from gat.models.layers import (
     unpatchify,
 )
 from gat.models.positions import axial_rope, sincos_2d
+from gat.models.recompute import run_block
 
 Z_DIM = 64
 MODULATION_GAIN = 0.1
@@ -42,12 +42,6 @@ class GeneratorDims(NetworkDims):
     teacher_width: int = 0
     projector_width: int = 0
     aligned_block: int | None = None
-
-
-def check_truncation(truncation: float, setting: str = "truncation") -> None:
-    """:class:`UserError` unless psi lies in [0, 1]; ``setting``: what it is called there."""
-    if not 0 <= truncation <= 1:
-        raise UserError(f"{setting}={truncation} must lie between 0 (off) and 1")
 
 
 def second_moment_norm(x: Tensor) -> Tensor:
@@ -96,6 +90,7 @@ class Generator(nn.Module):
     def __init__(self, dims: GeneratorDims) -> None:
         super().__init__()
         self.dims = dims
+        self.checkpointing = "none"  # of activations: see gat.models.recompute
         self.class_embedding = class_table(dims.num_classes, Z_DIM)
         self.mapping = equal_mlp(2 * Z_DIM, dims.width)
         self.blocks = nn.ModuleList(GeneratorBlock(dims.width, dims.heads) for _ in range(dims.depth))
@@ -136,7 +131,7 @@ class Generator(nn.Module):
         image, stages = None, []
         for i, block in enumerate(self.blocks):
             if i not in skip_blocks:
-                h = block(h, style, self.rope)
+                h = run_block(block, self.checkpointing, h, style, self.rope)
             if record is not None:
                 record[f"block_{i}"] = h
                 if self.projector is not None and i == self.aligned_block:

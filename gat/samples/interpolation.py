@@ -15,8 +15,9 @@ from gat.data.autoencoder import decode
 from gat.data.images import to_uint8
 from gat.errors import UserError
 from gat.models import Generator
-from gat.models.generator import Z_DIM, check_truncation
+from gat.models.generator import Z_DIM
 from gat.rng import make_generator
+from gat.truncation import check_truncation
 
 
 class Anchor(NamedTuple):

@@ -27,7 +27,10 @@ WITHOUT_EFFECT = {
     "paths": None,
     "tracker": None,
     "loader": None,
-    "training": ("accumulation", "device", "log_steps", "checkpoint_steps", "keep_steps"),
+    "training": (
+        *("accumulation", "activation_checkpointing", "compile", "device"),
+        *("log_steps", "checkpoint_steps", "keep_steps"),
+    ),
     "evaluation": ("batch_size", "grid_columns", "grid_classes"),
 }
 

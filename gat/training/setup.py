@@ -107,16 +107,27 @@ def make_networks(
     """Both networks (initial weights a function of training.seed), the average, and the optimizers."""
     with seeded_init(config.training.seed):
         generator, discriminator = Generator(dims[0]).to(device), Discriminator(dims[1]).to(device)
+    ema = copy.deepcopy(generator).requires_grad_(False).eval()
+    for network in (generator, discriminator):
+        network.checkpointing = config.training.activation_checkpointing
+        if compiles(config.training.compile, device):
+            for block in network.blocks:
+                block.compile(dynamic=False)
     lr_width = find_size(config.model.family, config.optim.lr_width_of).width if config.optim.lr_width_of else None
     return Networks(
         generator=generator,
         discriminator=discriminator,
-        ema=copy.deepcopy(generator).requires_grad_(False).eval(),
+        ema=ema,
         generator_optimizer=make_optimizer(generator.parameters(), config.optim, lr_width or dims[0].width),
         discriminator_optimizer=make_optimizer(discriminator.parameters(), config.optim, lr_width or dims[1].width),
         generator_calls=processes.parallel(generator),
         discriminator_calls=processes.parallel(discriminator),
     )
+
+
+def compiles(choice: str, device: torch.device) -> bool:
+    """Whether blocks are compiled: where ``choice`` is auto, on a GPU."""
+    return device.type == "cuda" if choice == "auto" else choice == "on"
 
 
 def step_settings(

@@ -1,0 +1,88 @@
+"""Where a step's time goes: its parts one after the other, as :func:`gat.training.step.training_step` does them."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from gat.objective.adversarial import discriminator_loss, generator_loss
+from gat.training.optimizer import update_ema
+from gat.training.step import Batch, Networks, StepSettings, make_fakes
+
+if TYPE_CHECKING:
+    from experiments.benchmarks.step import Bench
+    from gat.training.noise import StepNoise
+
+T = TypeVar("T")
+WARMUP = 2
+FEWEST = 3
+
+
+class Stopwatch:
+    """Seconds by name of the part, the device waited for after each."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.times: dict[str, list[float]] = defaultdict(list)
+
+    def __call__(self, name: str, work: Callable[[], T]) -> T:
+        """Do ``work``, and count its time to ``name``."""
+        began = time.perf_counter()
+        result = work()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.times[name].append(time.perf_counter() - began)
+        return result
+
+
+def time_split(bench: Bench, networks: Networks, settings: StepSettings, seconds: float) -> list[dict[str, Any]]:
+    """Median seconds of each part and its share of their sum. Waiting after each makes the sum longer than a step."""
+    began, number = time.perf_counter(), 0
+    watch = Stopwatch(bench.device)
+    while number < WARMUP + FEWEST or time.perf_counter() - began < seconds:
+        if number == WARMUP:
+            watch = Stopwatch(bench.device)
+        batch, noise = watch("draws and data", lambda n=number: bench.inputs(n, bench.config.training.batch_size))  # type: ignore[misc]
+        with torch.autocast(bench.device.type, torch.bfloat16, enabled=settings.bf16):
+            timed_step(watch, networks, batch, noise, settings)
+        number += 1
+    medians = {name: statistics.median(times) for name, times in watch.times.items()}
+    whole = sum(medians.values())
+    return [{"part": name, "s": value, "share": value / whole} for name, value in medians.items()]
+
+
+def timed_step(watch: Stopwatch, networks: Networks, batch: Batch, noise: StepNoise, settings: StepSettings) -> None:
+    """One step in parts."""
+    fakes = watch("G forward", lambda: make_fakes(networks, batch, noise, settings))
+    discriminator, objective = networks.discriminator_calls, settings.objective
+    shown = (batch.real, fakes.stages.detach(), batch.labels, noise.discriminator, noise.penalty, objective)
+    loss = watch("D forward (real, fake, penalties)", lambda: discriminator_loss(discriminator, *shown, batch.teacher))
+    watch("D backward", loss.total.mean().backward)
+    watch("D clipping and AdamW", lambda: descend(networks.discriminator, networks.discriminator_optimizer, settings))
+    networks.discriminator.requires_grad_(False)
+    how = (batch.real, fakes.stages, batch.labels, noise.generator, objective)
+    of_g = watch("D forward (real, fake) for G", lambda: generator_loss(networks.discriminator, *how))
+    watch("backward through D and G", of_g.total.mean().backward)
+    networks.discriminator.requires_grad_(True)
+    watch("class means", lambda: class_means(networks, noise.z, batch.labels))
+    watch("G clipping and AdamW", lambda: descend(networks.generator, networks.generator_optimizer, settings))
+    watch("average of G", lambda: update_ema(networks.ema, networks.generator, settings.ema_decay))
+
+
+@torch.no_grad()
+def class_means(networks: Networks, z: Tensor, labels: Tensor) -> None:
+    """Move those of w."""
+    networks.generator.update_mean_w(networks.generator.style(z, labels), labels)
+
+
+def descend(network: nn.Module, optimizer: torch.optim.Optimizer, settings: StepSettings) -> None:
+    """Clip and step."""
+    nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
+    optimizer.step()
+    optimizer.zero_grad()

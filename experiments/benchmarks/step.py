@@ -1,0 +1,230 @@
+"""How fast a training step is, what share of the device's matrix-product rate that is, and where its time goes.
+
+Inputs are random (never zeros, which are faster on some devices); data loading and the teacher are measured apart. Rates are
+medians over single steps after a warm-up, the device waited for after each. The release's habits (``benchmark.as_released``)
+are measured in the same run, on equal networks.
+
+    model FLOPs  matrix products of G and D by formula (gat.models.flops), checked against PyTorch's counter; what activation
+                 checkpointing or double generation computes again is not in them, so that the MFU of a slower step is lower
+    MFU          model FLOPs per second over the rate that this device reaches in one large matrix product of the precision
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from experiments.benchmarks.memory import largest_batch, peak_gib, start_peak
+from experiments.benchmarks.parts import time_split
+from experiments.benchmarks.released import ALL, NONE, Habits, step_with_habits, with_habits
+from experiments.benchmarks.tables import keep, machine, markdown
+from experiments.settings import BenchmarkConfig, StudyConfig
+from gat.config import Config
+from gat.errors import UserError
+from gat.models.discriminator import DiscriminatorDims
+from gat.models.flops import iteration_flops
+from gat.models.generator import GeneratorDims
+from gat.models.sizes import discriminator_dims, generator_dims
+from gat.objective.adversarial import TeacherTokens
+from gat.platform import choose_device, keep_freed_memory
+from gat.rng import make_generator
+from gat.training.noise import StepNoise, draw_noise
+from gat.training.setup import augment_rates, make_networks, step_settings
+from gat.training.step import Batch, Networks, StepSettings
+
+FEWEST_STEPS = 5
+MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}
+MATRIX_SECONDS = 2.0
+COUNTED_BATCH = 4
+
+Dims = tuple[GeneratorDims, DiscriminatorDims]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What is measured, on what."""
+
+    config: Config
+    study: StudyConfig
+    dims: Dims
+    device: torch.device
+
+    @property
+    def teacher_width(self) -> int:
+        """T; 0 without alignment."""
+        return self.dims[1].teacher_width
+
+    def inputs(self, step: int, batch_size: int) -> tuple[Batch, StepNoise]:
+        """Random data and draws of a step."""
+        generator = make_generator(self.config.training.seed, "benchmark", step, self.device)
+        rates = augment_rates(self.config.objective)
+        noise = draw_noise(self.config.training.seed, step, batch_size, self.dims[0], rates, self.device)
+
+        def normal(*shape: int) -> torch.Tensor:
+            return torch.randn(shape, generator=generator, device=self.device)
+
+        side, channels = self.dims[0].latent_side, self.dims[0].channels
+        labels = torch.randint(self.dims[0].num_classes, (batch_size,), generator=generator, device=self.device)
+        tokens = None
+        if self.teacher_width:
+            tokens = TeacherTokens(
+                normal(batch_size, self.teacher_width), normal(batch_size, self.dims[1].tokens, self.teacher_width)
+            )
+        return Batch(normal(batch_size, channels, side, side), labels, tokens), noise
+
+
+def bench_of(config: Config, study: StudyConfig) -> Bench:
+    """From settings; :class:`UserError` without a study, which says what latents and teacher are like."""
+    if study.latent_side is None or study.num_classes is None or study.teacher_width is None:
+        raise UserError("benchmark.py step needs study=mini, cifar10 or imagenet256: it says how large latents are")
+    model = config.model
+    shared = {
+        "patch": model.patch,
+        "num_classes": study.num_classes,
+        "latent_side": study.latent_side,
+        "channels": config.autoencoder.latent_channels,
+        "num_stages": model.num_stages,
+    }
+    width = study.teacher_width if config.objective.alignment_weight and config.teacher.name else 0
+    dims = (
+        generator_dims(model.family, model.size, teacher_width=0, **shared),
+        discriminator_dims(model.family, model.discriminator_size or model.size, teacher_width=width, **shared),
+    )
+    return Bench(config, study, dims, choose_device(config.training.device))
+
+
+def networks_for(bench: Bench, habits: Habits) -> tuple[Networks, StepSettings]:
+    """Fresh networks with ``habits``, and the step's settings."""
+    off = replace(bench.config.training, compile="off")
+    config = replace(bench.config, training=off) if habits.not_compiled else bench.config
+    networks = make_networks(config, bench.dims, bench.device)
+    return with_habits(networks, habits), step_settings(config, bench.teacher_width > 0)
+
+
+def measure(bench: Bench, habits: Habits, settings: BenchmarkConfig) -> dict[str, float]:
+    """Median seconds per step, and the peak of memory."""
+    networks, constants = networks_for(bench, habits)
+    size = bench.config.training.batch_size
+
+    def step(number: int) -> None:
+        batch, noise = bench.inputs(number, size)
+        step_with_habits(networks, batch, noise, constants, habits)
+
+    start_peak(bench.device)
+    for number in range(settings.warmup_steps):
+        step(number)
+    return {"seconds": median_seconds(step, settings.seconds, bench.device), "peak_gib": peak_gib(bench.device)}
+
+
+def median_seconds(step: Callable[[int], object], seconds: float, device: torch.device) -> float:
+    """Of single calls of ``step`` (given 0, 1, ...), the device waited for after each."""
+    times: list[float] = []
+    while sum(times) < seconds or len(times) < FEWEST_STEPS:
+        wait(device)
+        began = time.perf_counter()
+        step(len(times))
+        wait(device)
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def wait(device: torch.device) -> None:
+    """Until the device has done all it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def matrix_tflops(device: torch.device, dtype: torch.dtype, seconds: float = MATRIX_SECONDS) -> float:
+    """The rate of one large square matrix product of random numbers, in TFLOP/s."""
+    side = MATRIX_SIDE[device.type]
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    a @ b
+    return 2 * side**3 / median_seconds(lambda _: torch.mm(a, b), seconds, device) / 1e12
+
+
+def counted_share(bench: Bench) -> float:
+    """PyTorch's count of a step's FLOPs over the formula's, on a few samples."""
+    networks, constants = networks_for(bench, Habits(not_compiled=True))
+    networks.generator.checkpointing = networks.discriminator.checkpointing = "none"
+    batch, noise = bench.inputs(0, COUNTED_BATCH)
+    with FlopCounterMode(display=False) as counter:
+        step_with_habits(networks, batch, noise, constants, NONE)
+    return counter.get_total_flops() / flops_of(bench, COUNTED_BATCH)
+
+
+def flops_of(bench: Bench, batch_size: int) -> int:
+    """Of a step, by formula."""
+    fraction = bench.config.objective.penalty_fraction
+    return iteration_flops(*bench.dims, batch_size, penalty_fraction=fraction, aligned=bench.teacher_width > 0)
+
+
+def variants_of(settings: BenchmarkConfig) -> dict[str, Habits]:
+    """What is measured, by name."""
+    found = {"ours": NONE}
+    if settings.alone:
+        found |= {f"ours, {f.name.replace('_', ' ')}": Habits(**{f.name: True}) for f in fields(Habits)}
+    return found | ({"as released": ALL} if settings.as_released else {})
+
+
+def row_of(bench: Bench, name: str, found: dict[str, float], peak_tflops: float) -> dict[str, Any]:
+    """Of the table."""
+    config, size = bench.config, bench.config.training.batch_size
+    flops = flops_of(bench, size)
+    return {
+        "family": config.model.family,
+        "model": f"{config.model.size}/{config.model.patch}",
+        "batch": size,
+        "precision": config.training.precision,
+        "step": name,
+        "s per step": found["seconds"],
+        "images/s": size / found["seconds"],
+        "model GFLOPs per step": flops / 1e9,
+        "TFLOP/s": flops / found["seconds"] / 1e12,
+        "MFU": flops / found["seconds"] / 1e12 / peak_tflops,
+        "peak GiB": found["peak_gib"],
+    }
+
+
+def benchmark_step(config: Config, settings: BenchmarkConfig, study: StudyConfig) -> None:
+    """Measure, print, and keep the tables."""
+    keep_freed_memory()
+    bench = bench_of(config, study)
+    dtype = torch.bfloat16 if config.training.precision == "bf16" else torch.float32
+    peak, share = matrix_tflops(bench.device, dtype), counted_share(bench)
+    rows = [
+        row_of(bench, name, measure(bench, habits, settings), peak) for name, habits in variants_of(settings).items()
+    ]
+    table = pd.DataFrame(rows)
+    table["of the first"] = table["images/s"] / table["images/s"][0]
+    networks, constants = networks_for(bench, NONE)
+    split = pd.DataFrame(time_split(bench, networks, constants, settings.seconds))
+    fits = largest_batch(bench, lambda size: measure_once(bench, size)) if bench.device.type == "cuda" else None
+    model = f"{config.model.family} {config.model.size}/{config.model.patch}"
+    text = "\n\n".join(
+        [
+            f"# Training step of {model}, batch {config.training.batch_size}, {config.training.precision}",
+            f"`python experiments/benchmark.py step study={study.name} model.size={config.model.size}` on {machine()}.",
+            f"Largest matrix product: {peak:.3g} TFLOP/s. PyTorch counts {share:.3f} of the formula's FLOPs."
+            + (f" Largest batch that fits: {fits}." if fits else ""),
+            markdown(table),
+            f"## Where the time goes\n\n{markdown(split)}",
+        ]
+    )
+    print(text)
+    kind = f"step-{config.model.family}-{config.model.size}{config.model.patch}-b{config.training.batch_size}"
+    for file in keep(Path(settings.out), kind, text + "\n", {"variants": table, "split": split}):
+        print(file)
+
+
+def measure_once(bench: Bench, batch_size: int) -> None:
+    """One step of another batch size, for what memory it takes."""
+    networks, constants = networks_for(bench, NONE)
+    batch, noise = bench.inputs(0, batch_size)
+    step_with_habits(networks, batch, noise, constants, NONE)
+    wait(bench.device)
