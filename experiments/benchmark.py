@@ -1,13 +1,17 @@
-"""Measure speed on the present machine: ``python experiments/benchmark.py data|step [field=value] ...``.
+"""Measure speed on the present machine: ``python experiments/benchmark.py data|step|costs [field=value] ...``.
 
 ``data``: samples per second that a worker process makes and reads, and how many workers a GPU needs.
 ``step study=mini model.size=S``: a training step's speed, FLOPs, share of the device's rate, memory, and where its time goes;
 ``benchmark.as_released=true`` measures the authors' habits beside it, ``benchmark.alone=true`` each of them alone.
+``costs study=imagenet256``: device-hours of every claim, at measured rates where there are some.
 """
 
 import sys
+from pathlib import Path
 
 import hydra
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.exits import exits
@@ -15,7 +19,7 @@ from experiments.settings import CONF, BenchmarkConfig, register, run_config, su
 from gat.errors import UserError
 from gat.training.check import check
 
-KINDS = ("data", "step")
+KINDS = ("data", "step", "costs")
 
 register()
 
@@ -26,6 +30,7 @@ kind = ""
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def measure(settings: DictConfig) -> None:
     """Measure; a mistake of the user's is one line and exit code 2."""
+    from experiments.benchmarks.costs import benchmark_costs
     from experiments.benchmarks.data import benchmark_data  # seconds of imports
     from experiments.benchmarks.step import benchmark_step
 
@@ -38,6 +43,9 @@ def measure(settings: DictConfig) -> None:
                 raise UserError(f"benchmark.{name}={value} must be positive")
         if kind == "data":
             benchmark_data(run_config(settings), chosen)
+        elif kind == "costs":
+            typed = list(HydraConfig.get().overrides.task)
+            benchmark_costs(lambda overrides: compose("config", overrides=[*typed, *overrides]), Path(chosen.out))
         else:
             config = run_config(settings)
             check(config)

@@ -33,7 +33,9 @@ def test_rate_is_the_median_of_samples_over_time(monkeypatch: pytest.MonkeyPatch
 
 
 def settings(**changes: Any) -> BenchmarkConfig:
-    return replace(BenchmarkConfig(seconds=1.0, device_tflops=300.0, images_per_s=None, out="results"), **changes)
+    return replace(
+        BenchmarkConfig(1.0, 300.0, None, as_released=False, alone=False, warmup_steps=1, out="results"), **changes
+    )
 
 
 def test_workers_needed() -> None:
@@ -117,4 +119,4 @@ def test_mistakes(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys:
     assert stopped.value.code == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
-    assert ("type one of data after benchmark.py" in error) or ("benchmark.seconds=0.0" in error)
+    assert ("type one of data, step, costs after benchmark.py" in error) or ("benchmark.seconds=0.0" in error)

@@ -32,7 +32,7 @@ from gat.models.flops import iteration_flops
 from gat.models.generator import GeneratorDims
 from gat.models.sizes import discriminator_dims, generator_dims
 from gat.objective.adversarial import TeacherTokens
-from gat.platform import choose_device, keep_freed_memory
+from gat.platform import choose_device, hardware, keep_freed_memory
 from gat.rng import make_generator
 from gat.training.noise import StepNoise, draw_noise
 from gat.training.setup import augment_rates, make_networks, step_settings
@@ -176,7 +176,10 @@ def row_of(bench: Bench, name: str, found: dict[str, float], peak_tflops: float)
     """Of the table."""
     config, size = bench.config, bench.config.training.batch_size
     flops = flops_of(bench, size)
+    facts = hardware()
     return {
+        "hardware": facts["gpus"][0] if bench.device.type == "cuda" else f"{facts['cpu']}, {facts['cores']} cores",
+        "device": bench.device.type,
         "family": config.model.family,
         "model": f"{config.model.size}/{config.model.patch}",
         "batch": size,
@@ -212,7 +215,7 @@ def benchmark_step(config: Config, settings: BenchmarkConfig, study: StudyConfig
             f"`python experiments/benchmark.py step study={study.name} model.size={config.model.size}` on {machine()}.",
             f"Largest matrix product: {peak:.3g} TFLOP/s. PyTorch counts {share:.3f} of the formula's FLOPs."
             + (f" Largest batch that fits: {fits}." if fits else ""),
-            markdown(table),
+            markdown(table.drop(columns=["hardware", "device"])),
             f"## Where the time goes\n\n{markdown(split)}",
         ]
     )

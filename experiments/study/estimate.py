@@ -8,6 +8,7 @@ import pandas as pd
 from experiments.settings import ClusterConfig, StudyConfig
 from experiments.study.plan import Planned, flat
 from experiments.study.points import ARM, SEED
+from experiments.study.rates import rate_of
 from gat.config import Config
 from gat.models.flops import iteration_flops
 from gat.models.sizes import discriminator_dims, generator_dims
@@ -47,11 +48,13 @@ def training_flops(config: Config, study: StudyConfig) -> float | None:
 
 def preview(planned: list[Planned], default: Config, study: StudyConfig, cluster: ClusterConfig) -> str:
     """What a dry run prints: every job with its overrides, and its cost."""
-    rate = cluster.sustained_tflops or study.sustained_tflops
-    rows = []
+    rows, sources = [], set()
     for run in planned:
         flops = training_flops(run.config, study)
-        hours = flops / (rate * 1e12) / SECONDS_PER_HOUR if flops is not None and rate else None
+        rate = rate_of(run.config, study, cluster)
+        hours = flops / (rate.tflops * 1e12) / SECONDS_PER_HOUR if flops is not None and rate else None
+        if rate is not None:
+            sources.add(f"{rate.tflops:.4g} TFLOP/s per device, {rate.source}")
         record = read_record(run.folder, identity(run.config))
         rows.append(
             {
@@ -74,7 +77,7 @@ def preview(planned: list[Planned], default: Config, study: StudyConfig, cluster
     lines += ["their settings beyond those:"]
     lines += dict.fromkeys(_own(run, mine, shared) for run, mine in zip(planned, settings, strict=True))
     total = f"total {table['PFLOP'].sum():.4g} PFLOP" if table["PFLOP"].notna().all() else "total FLOPs unknown"
-    at = f"{table['device-hours'].sum():.4g} device-hours at {rate:g} TFLOP/s per device" if rate else ""
+    at = f"{table['device-hours'].sum():.4g} device-hours at {'; '.join(sorted(sources))}" if sources else ""
     unstated = "no rate stated: set cluster.sustained_tflops for device-hours"
     lines += [f"{total}, {at or unstated} (G and D in training; teacher, autoencoder and evaluation not counted)"]
     return "\n".join([*lines, "dry run: nothing was submitted"])

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from gat.config import Config
+from gat.config import Config, TrainingConfig
 from gat.data.order import TrainingOrder
 from gat.data.prepare import prepare
-from gat.errors import Interrupted
+from gat.errors import Interrupted, UserError
 from gat.evaluation.evaluator import Evaluator
 from gat.evaluation.numbers import Number
+from gat.models.recompute import MODES
 from gat.processes import Processes
 from gat.training.change import changes, snapshot
 from gat.training.divergence import Divergence, DivergenceWatch
@@ -28,6 +29,14 @@ from gat.training.step import training_step
 from gat.training.trackers import NoTracker, Tracker, open_tracker
 
 SHOWN = ("d_loss", "g_loss")
+
+
+def too_little_memory(training: TrainingConfig) -> str:
+    """What to tell when a step does not fit the GPU, and what helps, the cheapest first."""
+    modes = MODES[MODES.index(training.activation_checkpointing) + 1 :]
+    helps = [f"training.activation_checkpointing={mode}" for mode in modes[:1]]
+    helps += [f"training.accumulation={2 * training.accumulation}", "or more processes"]
+    return f"a step of training.batch_size={training.batch_size} does not fit the GPU's memory: try {', '.join(helps)}"
 
 
 class Trainer:
@@ -97,7 +106,10 @@ class Trainer:
         )
         batch = self.feed.batch(step - 1, noise)
         before = snapshot(self.networks, batch, noise) if logs else None
-        metrics = training_step(self.networks, batch, noise, self.settings)
+        try:
+            metrics = training_step(self.networks, batch, noise, self.settings)
+        except torch.OutOfMemoryError as error:
+            raise UserError(too_little_memory(training)) from error
         if before is not None:
             metrics |= changes(before, self.networks, batch, noise)
         self.unseen.append((step, metrics))

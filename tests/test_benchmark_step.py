@@ -1,0 +1,141 @@
+"""The step benchmark: its arithmetic, its parts, its tables, and the command at a hundredth of its length."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+import experiments.benchmark
+from experiments.benchmarks import costs
+from experiments.benchmarks.memory import largest_batch, peak_gib, start_peak
+from experiments.benchmarks.released import ALL, NONE, Habits
+from experiments.benchmarks.step import (
+    Bench,
+    bench_of,
+    counted_share,
+    flops_of,
+    matrix_tflops,
+    median_seconds,
+    row_of,
+    variants_of,
+)
+from experiments.settings import BenchmarkConfig, surroundings
+from gat.errors import UserError
+from gat.models.flops import iteration_flops
+from tests.conftest import compose_config, composed
+
+CPU = torch.device("cpu")
+TYPED = ("study=mini", "model.size=S", "training.batch_size=4", "training.compile=off")
+SETTINGS = BenchmarkConfig(0.01, 300.0, None, as_released=False, alone=False, warmup_steps=1, out="")
+
+
+@pytest.fixture(scope="module")
+def bench() -> Bench:
+    return bench_of(compose_config(*TYPED), surroundings(composed(*TYPED)).study)
+
+
+def test_median_of_single_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock on which each step takes a second, but for one that takes ten."""
+    now = 0.0
+    calls: list[int] = []
+
+    def step(number: int) -> None:
+        nonlocal now
+        calls.append(number)
+        now += 10 if number == 2 else 1
+
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    assert median_seconds(step, 14.0, CPU) == 1
+    assert calls == list(range(5))
+    calls.clear()
+    median_seconds(step, 30.0, CPU)
+    assert len(calls) == 21  # 30 seconds, ten of which are the slow one
+
+
+def test_inputs_are_random_and_repeatable(bench: Bench) -> None:
+    (batch, noise), (again, _), (other, _) = bench.inputs(0, 4), bench.inputs(0, 4), bench.inputs(1, 4)
+    assert torch.equal(batch.real, again.real)
+    assert not torch.equal(batch.real, other.real)
+    assert batch.real.std() > 0.8
+    assert batch.teacher is not None
+    assert batch.teacher.patches.shape == (4, bench.dims[1].tokens, 112)
+    assert noise.z.shape == (4, 64)
+
+
+def test_pytorch_counts_what_the_formula_says(bench: Bench) -> None:
+    assert counted_share(bench) == pytest.approx(1.0, abs=0.01)
+
+
+def test_a_row_by_hand(bench: Bench) -> None:
+    flops = iteration_flops(*bench.dims, 4)
+    assert flops_of(bench, 4) == flops
+    row = row_of(bench, "ours", {"seconds": 0.5, "peak_gib": 1.0}, peak_tflops=flops / 1e12 * 8)
+    assert (row["images/s"], row["MFU"]) == (8.0, pytest.approx(0.25))
+
+
+def test_variants() -> None:
+    assert variants_of(SETTINGS) == {"ours": NONE}
+    everything = variants_of(replace(SETTINGS, as_released=True, alone=True))
+    assert everything["as released"] == ALL
+    assert everything["ours, fakes twice"] == Habits(fakes_twice=True)
+    assert len(everything) == 8
+
+
+def test_a_matrix_product_has_a_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("experiments.benchmarks.step.MATRIX_SIDE", {"cpu": 100})
+    monkeypatch.setattr("experiments.benchmarks.step.median_seconds", lambda *_: 2.0)
+    assert matrix_tflops(CPU, torch.float32) == pytest.approx(1e-6)
+
+
+def test_peak_of_memory() -> None:
+    start_peak(CPU)
+    before = peak_gib(CPU)
+    torch.ones(2**28).sum()  # a GiB, gone again
+    assert peak_gib(CPU) - before > 0.9
+
+
+def test_largest_batch_that_fits(bench: Bench) -> None:
+    def once(size: int) -> None:
+        if size > 37:
+            raise torch.OutOfMemoryError
+
+    assert largest_batch(bench, once) == 32
+    assert largest_batch(bench, lambda _: once(99)) == 0
+
+
+def test_without_a_study() -> None:
+    with pytest.raises(UserError, match=r"benchmark\.py step needs study=mini, cifar10 or imagenet256"):
+        bench_of(compose_config(), surroundings(composed()).study)
+
+
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = ("benchmark.seconds=0.01", "benchmark.as_released=true", f"benchmark.out={tmp_path}")
+    monkeypatch.setattr("experiments.benchmarks.step.MATRIX_SECONDS", 0.01)
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "step", *TYPED, *settings])
+    experiments.benchmark.main()
+    (file,) = tmp_path.glob("step-mini-S2-b4-*-variants.csv")
+    table = pd.read_csv(file)
+    assert list(table["step"]) == ["ours", "as released"]
+    assert (table["images/s"] > 0).all()
+    split = pd.read_csv(str(file).replace("variants", "split"))
+    assert split["share"].sum() == pytest.approx(1.0)
+    assert "D backward" in set(split["part"])
+    assert "PyTorch counts" in capsys.readouterr().out
+
+
+def test_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two sweeps of S that share an arm: three runs each, and the shared arm is counted as new once."""
+    monkeypatch.setattr(costs, "SWEEPS", tmp_path / "sweeps")
+    (tmp_path / "sweeps").mkdir()
+    for name in ("consistency", "logit_centering"):
+        (tmp_path / "sweeps" / f"{name}.yaml").touch()
+    costs.benchmark_costs(lambda overrides: composed("study=mini", *overrides), tmp_path)
+    table = pd.read_csv(tmp_path / "costs-mini.csv")
+    assert list(table["runs"]) == [6, 6]
+    assert list(table["not in those above"]) == [6, 3]
+    one_run = flops_of(bench_of(compose_config("study=mini"), surroundings(composed("study=mini")).study), 64) * 1500
+    assert table["EFLOP"].tolist() == pytest.approx([6 * one_run / 1e18] * 2)
+    assert table["device-hours"][0] == pytest.approx(6 * one_run / 0.03e12 / 3600)
