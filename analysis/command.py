@@ -5,14 +5,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from experiments.exits import exits
 from experiments.study.arguments import parse
 from gat.errors import UserError
-from gat.platform import git_state, hardware, versions
 
 if TYPE_CHECKING:  # seconds of imports that figures and verdicts do without
+    import torch
+
     from analysis.opening import Opened
 
 REMEDY = "start the same command again, or set another out"
@@ -69,8 +68,10 @@ def generator_facts(it: "Opened") -> dict[str, Any]:
     }
 
 
-def circumstances(device: torch.device, seconds: float) -> dict[str, Any]:
+def circumstances(device: "torch.device", seconds: float) -> dict[str, Any]:
     """When, by which code and on what something was measured."""
+    from gat.platform import git_state, hardware, versions  # it imports torch
+
     return {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),

@@ -13,7 +13,17 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
 
-from analysis.drawing import PAPER_LINE, SEED_ALPHA, logarithmic, mark_lost, say
+from analysis.drawing import (
+    EVERY_LOST,
+    PAPER_LINE,
+    SEED_ALPHA,
+    all_lost,
+    logarithms_of,
+    mark_lost,
+    positive,
+    require_columns,
+    say,
+)
 from analysis.paper import PaperCurve, curves_beside
 from analysis.style import colors_of
 from analysis.tables import Table
@@ -25,8 +35,8 @@ LOST = "divergence began"
 
 
 def seeds_of(table: Table, arm: str, x: str = "images") -> pd.DataFrame:
-    """Distances of an arm: a row per x, a column per seed (without those that have none)."""
-    rows = table.rows[(table.rows["arm"] == arm) & table.rows["distance"].notna()]
+    """Distances of an arm that have a logarithm: a row per x, a column per seed (without those that have none)."""
+    rows = table.rows[(table.rows["arm"] == arm) & positive(table.rows["distance"]).notna()]
     return rows.pivot_table(index=x, columns="seed", values="distance").sort_index()
 
 
@@ -65,8 +75,9 @@ def draw_curves(
     axes.set_xlabel(X_NAMES[x])
     axes.set_ylabel(name_of_distance(table))
     if "distance" not in table.rows or table.rows["distance"].isna().all():
-        say(axes, "no distance was measured")
+        say(axes, EVERY_LOST if all_lost(table) else "no distance was measured")
         return
+    require_columns(table, x, *needed_of_divergences(table, x))
     colors = colors or colors_of(table.arms)
     for arm in chosen:
         _draw_arm(axes, table, arm, x, colors[arm])
@@ -75,8 +86,14 @@ def draw_curves(
     for arm, curve in curves_beside(table) if paper else ():
         if arm in chosen:
             _draw_paper(axes, curve, x, colors[arm])
-    logarithmic(axes, "y")
+    logarithms_of(axes, table, table.rows.loc[table.rows["arm"].isin(chosen), "distance"])
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+def needed_of_divergences(table: Table, x: str) -> list[str]:
+    """Columns that tell where divergences began, if there are any."""
+    lost = "status" in table.rows and (table.rows["status"] == "diverged").any()
+    return ["diverged_step", *(["batch_size"] if x == "images" else [])] if lost else []
 
 
 def name_of_distance(table: Table) -> str:

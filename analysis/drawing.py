@@ -1,9 +1,10 @@
 """What the commands that draw figures of sweeps share: arguments, gaps, empty panels, fits, and the files they write."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+import json
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import pandas as pd
@@ -15,8 +16,8 @@ from numpy.typing import NDArray
 
 from analysis.command import REMEDY
 from analysis.slopes import FEWEST_WIDTHS, contrast_slope, estimated, fitted_slope
-from analysis.style import LAW, mark_missing, save
-from analysis.tables import Source, Table
+from analysis.style import LAW, TABLES, checksum, mark_missing, save
+from analysis.tables import PICTURES, Source, Table
 from gat.errors import UserError, require_choice
 from gat.files import replacing, told, write_json
 
@@ -32,6 +33,7 @@ MOST_SPAN = 200
 PAPER_LINE: dict[str, Any] = {**LAW}
 LOST_COLOR = "#B00020"
 """Of what marks diverged runs."""
+EVERY_LOST = "every run diverged"
 
 Points = dict[float, NDArray[np.float64]]
 """Logarithms of a quantity by x: one value per seed."""
@@ -75,18 +77,22 @@ def fitted(
     *,
     statistic: Callable[[NDArray[np.float64], NDArray[np.float64]], float] = fitted_slope,
     by_t: bool = False,
+    grid_step: float = 1.0,
     fewest: int = FEWEST_WIDTHS,
     paper: float | None = None,
     left_out: Sequence[str] = (),
 ) -> Fit:
-    """``statistic`` of the means of ``points``; interval by a bootstrap over seeds, or (slopes) ``by_t``."""
+    """``statistic`` of the means of ``points``; interval by a bootstrap over seeds, or (slopes) ``by_t``.
+
+    ``grid_step``: as of :func:`analysis.slopes.contrast_slope`.
+    """
     seeds = min((len(values) for values in points.values()), default=0)
     value = low = high = None
     if len(points) >= fewest:
         value = statistic(np.array(list(points)), np.array([values.mean() for values in points.values()]))
         if seeds >= FEWEST_SEEDS:
-            interval = contrast_slope(points, confidence) if by_t else estimated(points, statistic, confidence)
-            low, high = interval[1]
+            t = contrast_slope(points, confidence, grid_step) if by_t else None
+            low, high = (t or estimated(points, statistic, confidence))[1]
     return Fit(what, value, low, high, confidence, len(points), seeds, paper, tuple(left_out))
 
 
@@ -97,9 +103,30 @@ def through_centre(points: Points, slope: float, at: NDArray[np.float64]) -> NDA
     return np.exp(y + slope * (np.log(at) - x))
 
 
-def source_of(values: Mapping[str, str]) -> Source:
-    """From the arguments; one per figure, as it keeps that figure's gaps."""
-    return Source(Path(values.get("results", "results")), values.get("study", "mini"))
+@dataclass
+class Tracked(Source):
+    """A source that keeps in mind which files it was asked for, with their SHA-256 (empty: there was none)."""
+
+    files: dict[str, str] = field(default_factory=dict)
+
+    def table(self, sweep: str, diagnostic: str | None = None) -> Table | None:
+        """As of any source."""
+        self.ask(f"{sweep}.csv" if diagnostic is None else f"{sweep}-{diagnostic}.csv")
+        return super().table(sweep, diagnostic)
+
+    def picture(self, name: str) -> Path | None:
+        """As of any source."""
+        self.ask(f"{PICTURES}/{name}")
+        return super().picture(name)
+
+    def ask(self, name: str) -> None:
+        """Keep in mind."""
+        self.files[name] = checksum(self.results / self.study / name)
+
+
+def source_of(values: Mapping[str, str]) -> Tracked:
+    """From the arguments; one per figure, as it keeps that figure's gaps and files."""
+    return Tracked(Path(values.get("results", "results")), values.get("study", "mini"))
 
 
 def partial_of(values: Mapping[str, str]) -> bool:
@@ -125,10 +152,13 @@ def require_whole(source: Source, allow_partial: bool) -> None:
 
 
 def finish(figure: Figure, source: Source, stem: Path, *, allow_partial: bool) -> list[Path]:
-    """Write the figure as ``stem``.png and .pdf, with the gaps printed on it; :class:`UserError` for gaps not allowed."""
+    """Write the figure as ``stem``.png and .pdf, with the gaps printed on it; :class:`UserError` for gaps not allowed.
+
+    The PNG bears which files a tracked source was asked for (``TABLES``).
+    """
     require_whole(source, allow_partial)
     mark_missing(figure, source.gaps)
-    return save(figure, stem)
+    return save(figure, stem, {TABLES: json.dumps(source.files)} if isinstance(source, Tracked) else {})
 
 
 def write_numbers(stem: Path, facts: Mapping[str, Any], fits: Sequence[Fit], rows: pd.DataFrame) -> list[Path]:
@@ -155,44 +185,100 @@ def facts_of(source: Source, definition: str | None, *tables: Table | None) -> d
 
 
 def usable(axes: Axes, table: Table | None, *columns: str) -> bool:
-    """Whether there is anything to draw; otherwise the panel says "not run".
+    """Whether there is anything to draw; otherwise the panel says why not ("not run", or that every run diverged).
 
-    :class:`UserError` for a table of ended runs that lacks one of ``columns``.
+    :class:`UserError` for a table of ended runs that lacks one of ``columns``; where every run diverged, numbers may.
     """
     if table is None or table.ended.empty:
         say(axes, "not run" if table is None else "no run has ended")
         return False
-    if lacking := [name for name in columns if name not in table.rows]:
-        raise UserError(
-            f"{table.study}/{table.sweep}: the table lacks {', '.join(lacking)}: python experiments/collect.py "
-            f"sweep={table.sweep} study={table.study}"
-        )
+    if all_lost(table) and any(name not in table.rows for name in columns):
+        say(axes, EVERY_LOST)
+        return False
+    require_columns(table, *columns)
     return True
 
 
-def say(axes: Axes, text: str) -> None:
-    """A panel without a drawing."""
+def has(table: Table | None, *columns: str) -> TypeGuard[Table]:
+    """Whether a table has ended runs and these columns."""
+    return table is not None and not table.ended.empty and all(name in table.rows for name in columns)
+
+
+def all_lost(table: Table) -> bool:
+    """Whether every run that has ended diverged."""
+    return bool(len(table.ended)) and set(table.ended["status"]) == {"diverged"}
+
+
+def setting_of(table: Table, name: str) -> Any:
+    """Of a diagnostic, as the JSON beside its table says; :class:`UserError` for one without it."""
+    settings = table.head.get("settings") or {}
+    require_columns(table, name, there=settings)
+    return settings[name]
+
+
+def require_columns(table: Table, *columns: str, there: Container[str] | None = None) -> None:
+    """:class:`UserError` for a table that lacks one of them, with the command that makes it again. ``there``: other names."""
+    lacking = [name for name in columns if name not in (table.rows if there is None else there)]
+    if lacking:
+        diagnostic = table.head.get("diagnostic")
+        name = f"{table.study}/{table.sweep}" + (f", {diagnostic}" if diagnostic else "")
+        command = f"analysis/diagnose.py diagnostics={diagnostic}" if diagnostic else "experiments/collect.py"
+        again = f"python {command} sweep={table.sweep} study={table.study}"
+        raise UserError(f"{name}: the table lacks {', '.join(lacking)}: collect again: {again}")
+
+
+def say(axes: Axes, text: str, which: str = "xy") -> None:
+    """A panel without a drawing; ``which``: axes that lose their ticks."""
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color="#777777")
-    for axis in (axes.xaxis, axes.yaxis):
+    for axis in [axis for name, axis in (("x", axes.xaxis), ("y", axes.yaxis)) if name in which]:
         axis.set_major_locator(NullLocator())
         axis.set_minor_locator(NullLocator())
 
 
-def logarithmic(axes: Axes, which: str, ticks: Sequence[float] | None = None) -> None:
-    """Axis ``which`` (x or y) in logarithms with plain numbers: call it after drawing.
+def logarithmic(axes: Axes, which: str, ticks: Sequence[float] | None = None) -> bool:
+    """Axis ``which`` (x or y) in logarithms with plain numbers: call it after drawing; False, undone, without such numbers.
 
     ``ticks``: where alone to put them (such as the widths that were run).
     """
     axis: Axis = axes.xaxis if which == "x" else axes.yaxis
+    low, high = axis.get_minpos(), axis.get_data_interval()[1]
+    if not (np.isfinite([low, high]).all() and 0 < low <= high):
+        return False
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(NullLocator())
-    low, high = axis.get_data_interval()
     if ticks is not None:
         axis.set_ticks(list(ticks))
-    elif np.isfinite([low, high]).all() and high / low < MOST_SPAN:  # decades alone would leave one label, or none
+    elif 1 < high / low < MOST_SPAN:  # decades alone would leave one label, or none
         subs = (1, 2, 5) if high / low > 10 else (1, 1.5, 2, 3, 4, 6, 8)
         axis.set_major_locator(LogLocator(subs=subs, numticks=12))
+    return True
+
+
+def logarithms_of(axes: Axes, table: Table, values: pd.Series) -> None:
+    """The y axis in logarithms; a panel without numbers says why, and any how many of ``values`` are left out."""
+    if not logarithmic(axes, "y"):
+        say(axes, why_empty(table), "y")
+    note_left_out(axes, values)
+
+
+def why_empty(table: Table) -> str:
+    """Of a table whose ended runs give nothing to draw."""
+    if all_lost(table):
+        return EVERY_LOST
+    return "a run of every arm diverged" if set(table.ended["arm"]) == lost_of(table).keys() else "no number above 0"
+
+
+def positive(values: pd.Series) -> pd.Series:
+    """With gaps for what has no logarithm: zero, negative and infinite numbers."""
+    return values.where((values > 0) & np.isfinite(values))
+
+
+def note_left_out(axes: Axes, values: pd.Series) -> None:
+    """Print on the panel how many numbers :func:`positive` takes out."""
+    if count := int((values.notna() & positive(values).isna()).sum()):
+        text = f"left out: {count} value{'s' * (count > 1)} not above 0, or infinite"
+        axes.text(0.01, 0.01, text, transform=axes.transAxes, color=LOST_COLOR, fontsize="x-small")
 
 
 def mark_lost(axes: Axes, places: Sequence[float], color: str) -> None:
@@ -212,3 +298,9 @@ def left_out_of(table: Table) -> list[str]:
     """Arms with diverged seeds, in words."""
     ended = table.ended.groupby("arm")["seed"].nunique()
     return [f"{arm}: {count} of {ended[arm]} seeds diverged" for arm, count in lost_of(table).items()]
+
+
+def named_with_lost(table: Table) -> dict[str, str]:
+    """A name for each arm; of those with diverged seeds it says how many of how many, as means are of the others."""
+    ended, lost = table.ended.groupby("arm")["seed"].nunique(), lost_of(table)
+    return {arm: f"{arm} ({lost[arm]} of {ended[arm]} diverged)" if arm in lost else arm for arm in table.arms}

@@ -1,6 +1,6 @@
 """Fréchet distance over training: ``python analysis/fid_curves.py [run=FOLDER | sweep=NAME] [name=value ...]``.
 
-    run=FOLDER                     a run's curve, into its analysis/; without it that of the newest finished run under runs/
+    run=FOLDER | checkpoint=PATH   a run's curve, into its analysis/; without it that of the newest finished run under runs/
                                    (or runs=FOLDER)
     sweep=NAME study=mini          of a sweep's table, into results/STUDY/figures/ (or results=FOLDER)
     arms=A;B                       of these alone (of a sweep; default: all)
@@ -23,16 +23,17 @@ from analysis.command import run_command
 from analysis.curves import X_NAMES, draw_curves, name_of_distance
 from analysis.drawing import KNOWN as OF_SWEEP
 from analysis.drawing import finish, partial_of, source_of
-from analysis.opening import newest_finished
+from analysis.opening import which
 from analysis.style import legend_below, panels, save
 from analysis.tables import Table, read_table
 from experiments.study.records import protocol_id
 from experiments.study.states import distance_of
 from gat.errors import UserError, require_choice
-from gat.training.results import RECORD, read_metrics, read_protocols
+from gat.training.results import METRICS, RECORD, read_metrics, read_protocols
 
 KNOWN = OF_SWEEP | {
     "run": "a run's folder",
+    "checkpoint": "a run's folder or one of its checkpoints, whose run is taken",
     "runs": "folder whose newest finished run is taken if neither run= nor sweep= is given (default: runs)",
     "sweep": "name of a sweep",
     "arms": "of the sweep, separated by ; (default: all)",
@@ -66,9 +67,20 @@ def table_of_run(folder: Path) -> Table:
     return Table("", folder.resolve().name, pd.DataFrame(rows), {"protocols": read_protocols(folder)})
 
 
+def run_of(values: dict[str, str]) -> Path:
+    """The run's folder that arguments name, itself or by a checkpoint in it; :class:`UserError` if they name two."""
+    place = Path(which(values))
+    if "checkpoint" not in values or place.is_dir():
+        return place
+    for folder in place.parents[:2]:
+        if (folder / METRICS).is_file():
+            return folder
+    raise UserError(f"checkpoint={place}: lies in no run's folder, so that its curve is not known: give run=FOLDER")
+
+
 def draw_run(values: dict[str, str]) -> list[str]:
     """One run's curve; lines for the terminal."""
-    folder = Path(values["run"]) if "run" in values else newest_finished(Path(values.get("runs", "runs")))
+    folder = run_of(values)
     table = table_of_run(folder)
     figure, (axes,) = panels(1)
     draw_curves(axes, table, paper=False, x=x_of(values))
@@ -102,8 +114,8 @@ def x_of(values: dict[str, str]) -> Any:
 
 def draw(values: dict[str, str]) -> list[str]:
     """A run or a sweep; :class:`UserError` for both at once."""
-    if "run" in values and "sweep" in values:
-        raise UserError("run= and sweep= are both given: give one")
+    if named := [name for name in ("run", "checkpoint") if name in values and "sweep" in values]:
+        raise UserError(f"{named[0]}= and sweep= are both given: give one")
     return draw_sweep(values) if "sweep" in values else draw_run(values)
 
 

@@ -57,8 +57,9 @@ FIGURES = {
     ),
     "layer_lpips": PaperFigure(
         draw_blocks,
-        "v1 Fig. 4b. Perceptual distance between a sample and the same without one block, as a part of the largest block's; "
-        "mean over seeds, bars: least to greatest seed. The definition is ours: the paper gives none.",
+        "v1 Fig. 4. Perceptual distance between a sample and the same without one block, as a part of the largest block's; "
+        "mean over seeds, bars: least to greatest seed. The definition is ours: the paper gives none. On the right the share "
+        "of the tokens' variance that is the sample's, mean over the first half of the blocks, a dot per seed.",
     ),
     "mng": PaperFigure(
         draw_mng, "v1; v3's order. MNG's schedules and MSG over training, and at the end, a dot per seed."

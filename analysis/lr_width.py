@@ -11,12 +11,12 @@ Writes results/STUDY/figures/lr_width.png, .pdf, .json (fits) and .csv (points).
    beside (dotted).
 2. Rates (sweep lr_grid): of each width and seed the largest rate that trains (whatever lower ones did) and the one with the
    lowest distance; predicted slope -1. A seed whose rate stands at the edge of its grid tells only a bound: it is an open
-   triangle pointing to where the rate may lie, and in no fit; nor is a width of which half of the seeds or more stand there.
+   triangle pointing to where the rate may lie, and in no fit; nor is the width of such a seed.
    The grid (grey) is in multiples of the rule's rate, so that edges alone would give -1.
 3. Cross-check (sweep lr_crosscheck): curves of S and B at their own and at each other's rate (analysis/curves.py).
 
-Intervals of slopes: t, from the scatter of seeds pooled over widths. They do not hold the coarseness of the grid (a factor
-of two): seeds that agree have an interval of no width. Arms of update_size with a diverged seed are in no fit.
+Intervals of slopes: t, from the scatter of seeds pooled over widths; of rates with the coarseness of the grid, as in the
+verdicts (analysis/slopes.py). Arms of update_size with a diverged seed are in no fit.
 """
 
 from collections.abc import Callable, Mapping
@@ -43,21 +43,27 @@ from analysis.drawing import (
     facts_of,
     finish,
     fitted,
+    has,
     left_out_of,
     logarithmic,
+    logarithms_of,
     lost_of,
     mark_lost,
+    note_left_out,
     partial_of,
+    positive,
     require_whole,
     say,
     source_of,
     through_centre,
     usable,
+    why_empty,
     write_numbers,
 )
 from analysis.paper import number
 from analysis.scaling import ends
-from analysis.style import colors_of, panels
+from analysis.slopes import grid_step_of
+from analysis.style import colors_of, legend_in, panels
 from analysis.tables import Source, Table
 
 CHANGES = {"g_output_change": "generator_width", "d_output_change": "discriminator_width"}
@@ -65,6 +71,8 @@ RATES = {"fixed": "log-log slope of output change", "rule": "the same under the 
 RATE_NAMES = {"fixed": "S's rate", "rule": "own rate"}
 DECIDING = ("S", "B")
 WIDTH = "generator_width"
+GRID = ("lr_g", "lr_multiple", WIDTH, "distance", "step")
+"""Columns that are needed of lr_grid."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +88,7 @@ class Rate:
 
 def changes_of(table: Table, change: str) -> pd.DataFrame:
     """Of each arm and seed of update_size: how its rate is set, size, width, and the geometric mean of the change."""
-    rows = table.ended[table.ended[change] > 0]
+    rows = table.ended[positive(table.ended[change]).notna()]
     logs = rows.assign(change=np.log(rows[change]), how=rows["arm"].str.split(",").str[0])
     found = logs.groupby(["arm", "how", "size", CHANGES[change], "seed"], as_index=False)["change"].mean()
     lost = found["arm"].map(lost_of(table)).fillna(0).astype(int)
@@ -139,7 +147,7 @@ def rate_points(rates: list[Rate]) -> tuple[Points, list[str]]:
     for width in sorted({rate.width for rate in rates}):
         here = [rate for rate in rates if rate.width == width]
         inside: NDArray[np.float64] = np.array([rate.rate for rate in here if rate.edge == "inside"])
-        if 2 * len(inside) > len(here):
+        if len(inside) == len(here):
             points[width] = np.log(inside)
         else:
             left_out.append(f"width {width:g}: {len(here) - len(inside)} of {len(here)} seeds at the grid's edge")
@@ -150,7 +158,8 @@ def rate_fit(table: Table, what: str) -> Fit:
     """Slope of the chosen rate against width."""
     points, left_out = rate_points(rates_of(table, what))
     paper = number("lr_grid", f"log-log slope of the {what}")
-    how: dict[str, Any] = {"paper": paper, "left_out": left_out}
+    step = grid_step_of(table.ended, {"x": WIDTH, "over": "lr_g"})
+    how: dict[str, Any] = {"paper": paper, "left_out": left_out, "grid_step": step}
     return fitted(f"slope of the {what} over width", points, confidence_of(table), by_t=True, **how)
 
 
@@ -160,26 +169,27 @@ def draw_lr_width(source: Source) -> Figure:
     sizes, grid, check = (source.table(sweep) for sweep in ("update_size", "lr_grid", "lr_crosscheck"))
     for axes, change in ((g_change, "g_output_change"), (d_change, "d_output_change")):
         axes.set_title("change of G's samples per step" if axes is g_change else "change of D's logits per step")
-        if usable(axes, sizes, change, CHANGES[change]) and sizes is not None:
+        if usable(axes, sizes, change, CHANGES[change], "size") and sizes is not None:
             draw_changes(axes, sizes, change)
     for axes, what in ((boundary, "largest trainable rate"), (optimum, "best rate")):
         axes.set_title(what)
-        if usable(axes, grid, "lr_g", WIDTH, "distance") and grid is not None:
+        if usable(axes, grid, *GRID) and grid is not None:
             draw_rates(axes, grid, what)
     cells.set_title("distance by rate and width")
-    if usable(cells, grid) and grid is not None:
+    if usable(cells, grid, *GRID) and grid is not None:
         draw_cells(cells, grid)
     cross.set_title("S and B at their own and each other's rate")
     if usable(cross, check, "distance") and check is not None:
         draw_curves(cross, check)
-        cross.legend()
+        legend_in(cross)
     return figure
 
 
 def draw_changes(axes: Axes, table: Table, change: str) -> None:
     """One quantity of update_size against width, fits and predictions."""
     found, fits = changes_of(table, change), change_fits(table, change)
-    widths = np.array(sorted(found["width"].unique()), dtype=float)
+    arms, lost = table.ended["arm"], table.ended["arm"].isin(lost_of(table).keys())
+    widths = np.array(sorted(table.ended[CHANGES[change]].dropna().unique()), dtype=float)
     for (how, (deciding, every)), color in zip(fits.items(), colors_of(list(fits)).values(), strict=True):
         rows, points = found[(found["how"] == how) & (found["lost"] == 0)], change_points(found, how)
         axes.plot(rows["width"], rows["change"], ".", color=color, alpha=SEED_ALPHA)
@@ -192,12 +202,12 @@ def draw_changes(axes: Axes, table: Table, change: str) -> None:
             axes.plot(widths, through_centre(two, deciding.paper or 0.0, widths), **PAPER_LINE)
         if every.value is not None:
             axes.plot(widths, through_centre(points, every.value, widths), ":", color=color)
-        mark_lost(axes, list(found[(found["how"] == how) & (found["lost"] > 0)]["width"].unique()), color)
+        mark_lost(axes, list(table.ended.loc[lost & arms.str.startswith(f"{how},"), CHANGES[change]].unique()), color)
     axes.plot([], [], **PAPER_LINE, label="predicted, through S and B")
     axes.set_xlabel("width")
     axes.set_ylabel(change)
     logarithmic(axes, "x", list(widths))
-    logarithmic(axes, "y")
+    logarithms_of(axes, table, table.ended[change])
     axes.legend(loc="upper left", bbox_to_anchor=(0.0, -0.16))
 
 
@@ -239,7 +249,7 @@ def draw_cells(axes: Axes, table: Table) -> None:
     )
     image = mean.mask(lost > 0).to_numpy(np.float64)
     if not np.isfinite(image).any():
-        say(axes, "every run diverged")
+        say(axes, why_empty(table))
         return
     norm = LogNorm(np.nanmin(image), np.nanmax(image) * 1.0001)
     axes.imshow(image, cmap="viridis_r", norm=norm, aspect="auto", origin="lower")
@@ -249,19 +259,14 @@ def draw_cells(axes: Axes, table: Table) -> None:
         if np.isfinite(count):
             gone = not np.isfinite(value)
             text = f"x {lost.to_numpy()[i, j]:g} of {count:g}" if gone else f"{value:.4g}"
-            axes.text(
-                j,
-                i,
-                text,
-                ha="center",
-                va="center",
-                color=LOST_COLOR if gone else "white" if value > middle else "black",
-            )
+            color = LOST_COLOR if gone else "white" if value > middle else "black"
+            axes.text(j, i, text, ha="center", va="center", color=color)
     axes.set_xticks(range(len(mean.columns)), [f"{width:g}" for width in mean.columns])
     axes.set_yticks(range(len(mean.index)), [f"{multiple:g}" for multiple in mean.index])
     axes.set_xlabel("width")
     axes.set_ylabel("multiple of the rule's rate")
     axes.set_title(f"{name_of_distance(table)} (x: diverged seeds)")
+    note_left_out(axes, rows["measured"])
 
 
 def numbers_of(source: Source) -> tuple[list[Fit], pd.DataFrame]:
@@ -269,15 +274,16 @@ def numbers_of(source: Source) -> tuple[list[Fit], pd.DataFrame]:
     fits: list[Fit] = []
     rows: list[Mapping[str, Any]] = []
     sizes, grid = source.table("update_size"), source.table("lr_grid")
-    for change in CHANGES if sizes is not None and len(sizes.ended) else ():
-        assert sizes is not None
+    for change, width in CHANGES.items():
+        if not has(sizes, change, width, "size"):
+            continue
         fits += [fit for pair in change_fits(sizes, change).values() for fit in pair]
         found = changes_of(sizes, change).rename(columns={"change": "value"})
         rows += found.assign(quantity=f"{change}, " + found["how"] + " rate").to_dict("records")
-    for what in CHOSEN if grid is not None and len(grid.ended) else ():
-        assert grid is not None
-        fits.append(rate_fit(grid, what))
-        rows += [{"quantity": what, **asdict(rate), "value": rate.rate} for rate in rates_of(grid, what)]
+    for what in CHOSEN:
+        if has(grid, *GRID):
+            fits.append(rate_fit(grid, what))
+            rows += [{"quantity": what, **asdict(rate), "value": rate.rate} for rate in rates_of(grid, what)]
     return fits, pd.DataFrame(rows).reindex(columns=["quantity", "size", "width", "seed", "value", "edge", "lost"])
 
 

@@ -70,26 +70,13 @@ class PaperLaw:
 
 
 @dataclass(frozen=True)
-class ComputePoint:
-    """FID-50K at 50K iterations, and forward GFLOPs of the generator (read off the axis)."""
-
-    model: str
-    gflops: float
-    value: float
-    about: bool
-    source: str
-
-
-@dataclass(frozen=True)
 class Paper:
-    """All of the file."""
+    """What figures take from the file; more stands there for readers."""
 
-    versions: dict[str, dict[str, str]]
     numbers: tuple[PaperNumber, ...]
     curves: tuple[PaperCurve, ...]
     arms: dict[str, dict[str, str]]
     """Model by arm of a sweep, where the recipes are the same."""
-    compute: tuple[ComputePoint, ...]
     law: PaperLaw
 
 
@@ -98,11 +85,9 @@ def read_paper(file: Path = FILE) -> Paper:
     try:
         content: Any = OmegaConf.to_container(OmegaConf.load(file))
         return Paper(
-            versions=content["versions"],
             numbers=tuple(_number_of(one) for one in content["numbers"]),
             curves=tuple(curve for one in content["curves"] for curve in _curves_of(one)),
             arms=content["arms"],
-            compute=_compute_of(content["compute"]),
             law=PaperLaw(**content["law"] | {key: float(content["law"][key]) for key in ("coefficient", "exponent")}),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, YAMLError, OmegaConfBaseException) as error:
@@ -124,13 +109,6 @@ def _curves_of(table: Mapping[str, Any]) -> list[PaperCurve]:
         steps, distances = tuple(map(int, table["steps"])), tuple(map(float, values))
         curves.append(PaperCurve(model=model, steps=steps, values=distances, **shared))
     return curves
-
-
-def _compute_of(table: Mapping[str, Any]) -> tuple[ComputePoint, ...]:
-    return tuple(
-        ComputePoint(model, float(gflops), float(table["values"][model]), model in table["about"], table["source"])
-        for model, gflops in table["gflops"].items()
-    )
 
 
 @cache

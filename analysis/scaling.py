@@ -39,11 +39,14 @@ from analysis.drawing import (
     facts_of,
     finish,
     fitted,
+    has,
     left_out_of,
     logarithmic,
+    logarithms_of,
     lost_of,
     mark_lost,
     partial_of,
+    positive,
     require_whole,
     source_of,
     through_centre,
@@ -57,15 +60,21 @@ from analysis.tables import Source, Table
 from gat.files import replacing, told
 
 FORWARD, TRAINING = "generator_gflops", "training_gflops"
+NEEDED = ("distance", "size", "patch", "step", FORWARD, TRAINING)
+NEEDED_APART = ("distance", "size", "discriminator_size", "step")
 SIZES = ("S", "B", "L", "XL")
 MARKERS = "os^Dv"
 
 
 def ends(table: Table) -> pd.DataFrame:
-    """The last row of every ended run; no ``distance`` of diverged ones; ``lost``: diverged seeds of its arm."""
+    """The last row of every ended run; ``lost``: diverged seeds of its arm.
+
+    ``distance``: of finished runs, as far as it has a logarithm; ``measured``: that in any case.
+    """
     last = table.ended.sort_values("step", kind="stable").groupby(["arm", "seed"]).tail(1).sort_index()
     lost = last["arm"].map(lost_of(table)).fillna(0).astype(int)
-    return last.assign(distance=last["distance"].where(last["status"] == "finished"), lost=lost)
+    measured = last["distance"].where(last["status"] == "finished")
+    return last.assign(distance=positive(measured), measured=measured, lost=lost)
 
 
 def points_of(rows: pd.DataFrame, x: str) -> Points:
@@ -109,7 +118,7 @@ def draw_scaling(source: Source) -> Figure:
     forward.set_xlabel("forward GFLOPs of G, one sample")
     training.set_xlabel("training GFLOPs in all")
     table = source.table("gflops")
-    if not (usable(forward, table, "distance", FORWARD) & usable(training, table, "distance", TRAINING)):
+    if not (usable(forward, table, *NEEDED) & usable(training, table, *NEEDED)):
         return figure
     assert table is not None
     rows, (correlation, exponent) = ends(table), scaling_fits(table)
@@ -125,7 +134,7 @@ def draw_scaling(source: Source) -> Figure:
             training.plot(at, through_centre(points, exponent.value, at), color="black", linewidth=1.2, label="our fit")
     for axes in (forward, training):
         logarithmic(axes, "x")
-        logarithmic(axes, "y")
+        logarithms_of(axes, table, rows["measured"])
     legend_below(figure, training, 6)
     return figure
 
@@ -141,7 +150,8 @@ def draw_points(axes: Axes, rows: pd.DataFrame, x: str, name: str) -> None:
             axes.plot([place] * len(seeds), seeds, "o", markerfacecolor="none", markeredgecolor=color)
             continue
         axes.plot([place] * len(seeds), seeds, ".", color=color, alpha=SEED_ALPHA)
-        axes.plot([place], [np.exp(np.log(seeds).mean())], markers[patch], color=color, markersize=6)
+        if len(seeds):
+            axes.plot([place], [np.exp(np.log(seeds).mean())], markers[patch], color=color, markersize=6)
     for size in [size for size in SIZES if size in set(rows["size"])]:
         axes.plot([], [], "o", color=colors[size], label=size)
     for patch, marker in markers.items():
@@ -164,12 +174,13 @@ def draw_decoupled(source: Source) -> Figure:
     cells.set(xlabel="size of D", ylabel="size of G")
     lines.set_xlabel("size of what grows")
     table = source.table("decoupled")
-    if usable(cells, table, "distance", "discriminator_size") & usable(lines, table):
+    if usable(cells, table, *NEEDED_APART) & usable(lines, table, *NEEDED_APART):
         assert table is not None
         found = cells_of(table)
         draw_cells(cells, found)
         cells.set_title(f"{name_of_distance(table)}: mean ± sd over seeds")
         draw_growth(lines, found)
+        logarithms_of(lines, table, ends(table)["measured"])
         lines.set_ylabel(name_of_distance(table))
         legend_below(figure, lines, 3)
     return figure
@@ -201,6 +212,8 @@ def told_of(cell: Mapping[Any, Any]) -> str:
     ended = cell["seeds"] + cell["diverged"]
     if cell["diverged"]:
         return f"{cell['diverged']} of {ended}\nseeds diverged"
+    if not cell["seeds"]:
+        return "no number"
     spread = f" ± {cell['sd']:.2g}" if np.isfinite(cell["sd"]) else ""
     return f"{cell['mean']:.4g}{spread}\n{ended} seed{'s' * (ended > 1)}"
 
@@ -224,7 +237,6 @@ def draw_growth(axes: Axes, found: pd.DataFrame) -> None:
         )
         mark_lost(axes, [i for i, cell in there if cell["diverged"]], color)
     axes.set_xticks(range(len(sizes)), sizes)
-    logarithmic(axes, "y")
 
 
 def write(values: dict[str, str]) -> list[str]:
@@ -237,8 +249,7 @@ def write(values: dict[str, str]) -> list[str]:
     folder = source.results / source.study / "figures"
     files = [file for name, (f, s) in figures.items() for file in finish(f, s, folder / name, allow_partial=partial)]
     table = source_of(values).table("gflops")
-    fits = scaling_fits(table) if table is not None and len(table.ended) else []
-    rows = ends(table) if fits and table is not None else pd.DataFrame()
+    fits, rows = (scaling_fits(table), ends(table)) if has(table, *NEEDED) else ([], pd.DataFrame())
     keep = ["arm", "seed", "status", "size", "patch", FORWARD, TRAINING, "distance", "lost"]
     files += write_numbers(folder / "scaling", facts_of(source, __doc__, table), fits, rows.reindex(columns=keep))
     return [
@@ -251,7 +262,7 @@ def write(values: dict[str, str]) -> list[str]:
 def write_cells(values: dict[str, str], folder: Path) -> list[str]:
     """decoupled.csv, if that sweep has ended runs."""
     table = source_of(values).table("decoupled")
-    if table is None or table.ended.empty:
+    if not has(table, *NEEDED_APART):
         return []
     file = folder / "decoupled.csv"
     with told(f"numbers {file}", "draw it again"), replacing(file) as stream:

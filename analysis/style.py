@@ -1,6 +1,7 @@
 """How all figures look: sizes, colours told apart by the colour-blind, one colour per arm, and files in PNG and PDF."""
 
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ RC: Any = {
     "lines.markersize": 4.0,
     "pdf.fonttype": 42,  # text stays text
 }
+TABLES = "Tables"
+"""Key of a PNG's metadata: the SHA-256 of each file that it was drawn from, by path in the study's folder, as JSON."""
 rcParams.update(RC)
 
 
@@ -50,6 +53,12 @@ def colors_of(names: Sequence[str]) -> dict[str, str]:
     return {name: to_hex(ramp(0.95 * i / (len(names) - 1))) for i, name in enumerate(names)}
 
 
+def legend_in(axes: Axes, **how: Any) -> None:
+    """A legend, if a line has a name. ``how``: matplotlib's arguments."""
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(**how)
+
+
 def legend_below(figure: Figure, axes: Axes, columns: int = 4) -> None:
     """The lines of ``axes`` named under all panels."""
     handles, names = axes.get_legend_handles_labels()
@@ -66,16 +75,25 @@ def mark_missing(figure: Figure, gaps: Iterable[str]) -> None:
         figure.suptitle(text, color="#B00020", fontsize="small", x=0.01, ha="left")
 
 
-def save(figure: Figure, stem: Path) -> list[Path]:
+def save(figure: Figure, stem: Path, told_in_png: Mapping[str, str] | None = None) -> list[Path]:
     """Write ``stem``.png and ``stem``.pdf, without dates, so that equal figures are equal files.
 
+    ``told_in_png``: more metadata of the PNG.
     Raises :class:`gat.errors.UserError` if they cannot be written.
     """
     files = [stem.with_name(f"{stem.name}.{kind}") for kind in KINDS]
     with told(f"figure {stem}", "draw it again"):
         stem.parent.mkdir(parents=True, exist_ok=True)
         for file in files:
-            metadata = {"CreationDate": None} if file.suffix == ".pdf" else {"Software": None}
+            metadata: dict[str, Any] = {"CreationDate": None}
+            if file.suffix == ".png":
+                metadata = {"Software": None, **(told_in_png or {})}
             with replacing(file) as stream:
                 figure.savefig(stream, format=file.suffix[1:], dpi=DPI, metadata=metadata)
+            figure.set_layout_engine("none")  # the layout is found once
     return files
+
+
+def checksum(file: Path) -> str:
+    """SHA-256 of a file; empty if there is none."""
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from analysis.curves import draw_curves, name_of_distance
-from analysis.drawing import LOST_COLOR, confidence_of, logarithmic, lost_of, usable
-from analysis.style import colors_of, legend_below, panels
+from analysis.drawing import LOST_COLOR, confidence_of, logarithms_of, lost_of, positive, usable
+from analysis.style import colors_of, legend_below, legend_in, panels
 from analysis.tables import Source, Table
 
 ABLATIONS = ("noise_nesting", "consistency", "logit_centering", "penalty_fraction", "repa_generator", "autoencoder")
@@ -27,7 +27,7 @@ def curves_of(sweep: str) -> Callable[[Source], Figure]:
             if usable(panel, table):
                 assert table is not None
                 draw_curves(panel, table, arms=arms, colors={arm: kinds[_kind(arm)] for arm in arms})
-                panel.legend()
+                legend_in(panel)
             panel.set_title(title)
         return figure
 
@@ -51,7 +51,7 @@ def draw_mng(source: Source) -> Figure:
     """MNG's arms over training, and at the end."""
     table = source.table("mng")
     figure, (curves, ends) = panels(2)
-    if usable(curves, table) and usable(ends, table):
+    if usable(curves, table) & usable(ends, table, "distance", "end"):
         assert table is not None
         draw_curves(curves, table)
         draw_ends(ends, table)
@@ -66,7 +66,7 @@ def draw_ablations(source: Source) -> Figure:
     figure, axes = panels(3, 2, height_in=2.9)
     for panel, sweep in zip(axes, ABLATIONS, strict=True):
         table = source.table(sweep)
-        if usable(panel, table):
+        if usable(panel, table, "distance", "end"):
             assert table is not None
             draw_ends(panel, table)
         panel.set_title(sweep)
@@ -76,9 +76,9 @@ def draw_ablations(source: Source) -> Figure:
 def draw_ends(axes: Axes, table: Table) -> None:
     """Distance at the end, a dot per seed; beside them the mean with its interval. Diverged seeds stand at the upper edge."""
     colors, lost, confidence = colors_of(table.arms), lost_of(table), confidence_of(table)
+    last = table.rows[table.rows["end"] == True]  # noqa: E712  # the column holds gaps
     for place, arm in enumerate(table.arms):
-        rows = table.rows[(table.rows["arm"] == arm) & (table.rows["end"] == True)]  # noqa: E712  # the column holds gaps
-        values = rows["distance"].dropna().to_numpy(float)
+        values = positive(last.loc[last["arm"] == arm, "distance"]).dropna().to_numpy(float)
         axes.plot([place - 0.12] * len(values), values, "o", color=colors[arm], alpha=0.7)
         if len(values) > 1 and arm not in lost:
             half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * stats.sem(values)
@@ -89,4 +89,4 @@ def draw_ends(axes: Axes, table: Table) -> None:
     axes.set_xticks(np.arange(len(table.arms)), [arm.replace("_", "\n") for arm in table.arms], fontsize="small")
     axes.set_xlim(-0.6, len(table.arms) - 0.4)
     axes.set_ylabel(name_of_distance(table))
-    logarithmic(axes, "y")
+    logarithms_of(axes, table, last["distance"])

@@ -56,6 +56,16 @@ def level_of(sweep: str, arm: str, columns: dict[str, Any]) -> float:
     return float(500 * worse * columns["generator_gflops"] ** -0.3 * larger_d**-0.2 * (1 + 0.1 * rate))
 
 
+def lost_rows(sweep: str) -> list[dict[str, Any]]:
+    """Every run of a sweep, all diverged before their first evaluation."""
+    return [
+        row | {"training_gflops": 1.0, "g_output_change": None, "d_output_change": None}
+        for arm, settings in arms_of(sweep).items()
+        for seed in range(SEEDS)
+        for row in run_rows(arm, seed, {}, diverged_step=10, **columns_of(settings))
+    ]
+
+
 def sweep_rows(sweep: str) -> list[dict[str, Any]]:
     """Every run of a sweep; rates above six times the rule's, and B at S's rate, diverge."""
     noise = np.random.default_rng(0)
@@ -74,13 +84,13 @@ def sweep_rows(sweep: str) -> list[dict[str, Any]]:
 
 
 def diagnostic_rows(sweep: str, name: str) -> list[dict[str, Any]]:
-    """Of layer_lpips, cknna or interpolation."""
+    """Of layer_lpips, cknna, pca_features or interpolation."""
     noise = np.random.default_rng(1)
     rows = []
     for arm in arms_of(sweep):
         low = arm in ("none", "not_aligned")
         for seed in range(SEEDS):
-            for step in STEPS if name != "interpolation" else STEPS[-1:]:
+            for step in STEPS if name in ("layer_lpips", "cknna") else STEPS[-1:]:
                 head: dict[str, Any] = {
                     "arm": arm,
                     "seed": seed,
@@ -97,21 +107,38 @@ def diagnostic_rows(sweep: str, name: str) -> list[dict[str, Any]]:
                     }
                     aligned = {"block": block, "real": 0.2 * value * step / 1500, "fake": 0.25 * value * step / 1500}
                     path = {"kind": "within", "largest_step_share": 0.1 * value, "straightness": value}
-                    rows.append(head | {"layer_lpips": of_block, "cknna": aligned, "interpolation": path}[name])
+                    features = {"layer": f"block_{block}", "colour": "red", "variance_of_sample_share": 0.9 * value}
+                    of_all = {"layer_lpips": of_block, "cknna": aligned, "interpolation": path}
+                    rows.append(head | (of_all | {"pca_features": features})[name])
     return rows
 
 
-def write_study(results: Path) -> None:
-    """Tables and pictures of every sweep."""
+def lost_diagnostic_rows(sweep: str) -> list[dict[str, Any]]:
+    """Of any diagnostic where every run diverged: runs without numbers."""
+    return [{"arm": arm, "seed": seed, "status": "diverged"} for arm in arms_of(sweep) for seed in range(SEEDS)]
+
+
+DIAGNOSED = (
+    ("mng", "layer_lpips"),
+    ("mng", "pca_features"),
+    ("mng", "interpolation"),
+    ("repa", "cknna"),
+    ("model_size", "cknna"),
+)
+
+
+def write_study(results: Path, *, lost: bool = False) -> None:
+    """Tables and pictures of every sweep; ``lost``: every run diverged."""
     for file in sorted((GOLDEN / "mini").glob("*.yaml")):
         if file.stem != "base":
-            write_results(results, file.stem, sweep_rows(file.stem))
+            write_results(results, file.stem, (lost_rows if lost else sweep_rows)(file.stem))
     beside: dict[str, Any] = {"claim": None, "protocols": {}}
     beside |= {
         "settings": {"distance": "efficientnet-lite0", "teacher": "efficientnet-lite0", "alignment_samples": 1000}
     }
-    for sweep, name in (("mng", "layer_lpips"), ("mng", "interpolation"), ("repa", "cknna"), ("model_size", "cknna")):
-        write_results(results, sweep, diagnostic_rows(sweep, name), diagnostic=name, **beside)
+    for sweep, name in DIAGNOSED:
+        rows = lost_diagnostic_rows(sweep) if lost else diagnostic_rows(sweep, name)
+        write_results(results, sweep, rows, diagnostic=name, **beside)
     for sweep, name in (
         ("mng", "pca_features"),
         ("mng", "interpolation"),

@@ -97,9 +97,10 @@ def test_the_paper_stands_beside_an_equal_protocol_alone(tmp_path: Path) -> None
 
 
 def test_nothing_measured_is_said(tmp_path: Path) -> None:
-    write_results(tmp_path, "mng", run_rows("none", 0, {}, diverged_step=10))
-    axes = drawn(read_table(tmp_path, "mini", "mng"))
-    assert [text.get_text() for text in axes.texts] == ["no distance was measured"]
+    for step, told in ((10, "every run diverged"), (None, "no distance was measured")):
+        write_results(tmp_path, "mng", run_rows("none", 0, {}, diverged_step=step))
+        axes = drawn(read_table(tmp_path, "mini", "mng"))
+        assert [text.get_text() for text in axes.texts] == [told]
 
 
 def test_the_command_on_a_sweep(tmp_path: Path) -> None:
@@ -127,7 +128,10 @@ def test_missing_runs_are_named_or_printed(tmp_path: Path) -> None:
         ({"sweep": "lr_crosscheck", "arms": "S;T"}, "arms=T: lr_crosscheck has S, B"),
         ({"sweep": "lr_crosscheck", "x": "hours"}, "x='hours'"),
         ({"sweep": "lr_crosscheck", "allow_partial": "yes"}, "allow_partial='yes'"),
-        ({"sweep": "lr_crosscheck", "run": "runs/x"}, "both given"),
+        ({"sweep": "lr_crosscheck", "run": "runs/x"}, "run= and sweep= are both given"),
+        ({"sweep": "lr_crosscheck", "checkpoint": "runs/x"}, "checkpoint= and sweep= are both given"),
+        ({"run": "runs/x", "checkpoint": "runs/x"}, "both given"),
+        ({"checkpoint": "model.pt"}, "checkpoint=model.pt: lies in no run's folder"),
         ({"runs": "."}, "holds no finished run"),
         ({"run": "mini"}, "no evaluation"),
     ],
@@ -169,3 +173,12 @@ def test_a_diverged_run_can_be_asked_for(tmp_path: Path) -> None:
     lost = {"status": "diverged", "diverged": {"step": 15, "reason": "nan"}}
     folder = run_folder(tmp_path, "lost", "2026-01-01T00:00:00", {10: 500.0}, **lost)
     assert draw({"run": str(folder)})[0] == "FD-x-1K 500 at step 10"
+
+
+@pytest.mark.parametrize("named", ["", "checkpoints/step-20.safetensors"])
+def test_a_checkpoint_stands_for_its_run(tmp_path: Path, named: str) -> None:
+    run = run_folder(tmp_path, "run", "2026-01-02T00:00:00", {10: 400.0, 20: 300.0})
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints" / "step-20.safetensors").touch()
+    told = draw({"checkpoint": str(run / named)})
+    assert told[:2] == ["FD-x-1K 300 at step 20", str(run / "analysis" / "fid_curves.png")]

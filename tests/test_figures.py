@@ -144,7 +144,7 @@ def test_diverged_arms_stand_at_the_edge_of_ablations(tmp_path: Path, results: P
 
 
 def test_contributions_are_means_over_seeds(results: Path) -> None:
-    bars, training = draw_blocks(Source(results, "mini")).axes
+    bars, training, _ = draw_blocks(Source(results, "mini")).axes
     rows = read_table(results, "mini", "mng", "layer_lpips").rows
     ends = rows[(rows["arm"] == "exponential") & rows["end"]]
     expected = ends.groupby("block")["of_largest"].mean()

@@ -171,12 +171,19 @@ def test_edges_are_bounds_and_in_no_fit(tmp_path: Path) -> None:
     assert fit.left_out[0] == "width 64: 3 of 3 seeds at the grid's edge"
 
 
-def test_a_width_keeps_its_inner_seeds_if_they_are_most(tmp_path: Path) -> None:
-    one = rate_fit(table_of(tmp_path / "a", "lr_grid", grid_rows(limit=0.01, lucky=[2])), "largest trainable rate")
-    two = rate_fit(table_of(tmp_path / "b", "lr_grid", grid_rows(limit=0.01, lucky=[1, 2])), "largest trainable rate")
-    assert one.value == pytest.approx(-1.0)
-    assert (one.points, one.seeds) == (4, 2)
-    assert (two.points, two.value) == (0, None)
+def test_a_width_with_a_seed_at_the_edge_is_left_out(tmp_path: Path) -> None:
+    one = rate_fit(table_of(tmp_path, "lr_grid", grid_rows(limit=0.01, lucky=[2])), "largest trainable rate")
+    assert (one.points, one.value) == (0, None)
+    assert one.left_out[0] == "width 64: 1 of 3 seeds at the grid's edge"
+
+
+def test_the_interval_holds_the_grid_s_step(tmp_path: Path) -> None:
+    """Seeds that agree: a factor of two, evenly spread, has the variance (log 2)^2 / 12; 1.96 standard errors."""
+    fit = rate_fit(table_of(tmp_path, "lr_grid", grid_rows(limit=0.01)), "best rate")
+    x = np.log(list(WIDTHS.values()))
+    half = 1.95996 * np.log(2) / np.sqrt(12 * ((x - x.mean()) ** 2).sum())
+    assert fit.high == pytest.approx(-1.0 + half, rel=1e-4)
+    assert fit.low == pytest.approx(-1.0 - half, rel=1e-4)
 
 
 def test_the_figure(tmp_path: Path) -> None:
@@ -188,8 +195,10 @@ def test_the_figure(tmp_path: Path) -> None:
         "own rate: slope of S",
         "predicted, through S",
     ]
-    assert boundary.get_title() == "largest trainable rate: slope -1.000 (no scatter over seeds)"
-    assert labels(boundary) == ["tried", "a seed", "at least", "predicted -1"]
+    assert boundary.get_title() == "largest trainable rate: slope too few points (0)"
+    assert optimum.get_title() == "best rate: slope -1.000 (-1.471 to -0.529)"
+    assert labels(boundary) == ["tried", "a seed", "at least"]
+    assert labels(optimum) == ["tried", "a seed", "predicted -1"]
     (bounds,) = (line for line in boundary.lines if line.get_label() == "at least")
     assert (bounds.get_marker(), bounds.get_markerfacecolor()) == ("^", "white")
     assert np.size(np.asarray(bounds.get_xdata())) == len(WIDTHS)
@@ -213,7 +222,7 @@ def test_the_command_writes_figure_and_numbers(tmp_path: Path) -> None:
     told = write({"results": str(tmp_path)})
     folder = tmp_path / "mini" / "figures"
     assert {file.name for file in folder.iterdir()} == {f"lr_width.{kind}" for kind in ("png", "pdf", "json", "csv")}
-    assert "slope of the best rate over width: -1.000 (no scatter over seeds); predicted -1.0" in told
+    assert "slope of the best rate over width: -1.000 (-1.471 to -0.529); predicted -1.0" in told
     kept = json.loads((folder / "lr_width.json").read_text())
     assert len(kept["fits"]) == 2 * 2 * 2 + 2
     assert kept["protocols"]["update_size"] is not None
@@ -251,3 +260,19 @@ def test_every_run_of_the_grid_diverged(tmp_path: Path) -> None:
     assert "at most" in labels(boundary)
     assert "at most" in labels(optimum)
     assert texts(cells) == ["every run diverged"]
+
+
+def test_numbers_of_runs_that_all_diverged_without_their_columns(tmp_path: Path) -> None:
+    rows = [{"arm": f"rule,size={size}", "seed": seed, "status": "diverged"} for size in "SB" for seed in SEEDS]
+    for sweep in ("update_size", "lr_grid", "lr_crosscheck"):
+        write_results(tmp_path, sweep, rows)
+    assert len(write({"results": str(tmp_path)})) == 4
+
+
+def test_diverged_arms_are_marked_though_they_have_no_number(tmp_path: Path) -> None:
+    rows = [row | {"status": "diverged", "g_output_change": None, "d_output_change": None} for row in change_rows()]
+    write_results(tmp_path, "update_size", rows)
+    axes = draw_lr_width(Source(tmp_path, "mini")).axes[0]
+    crosses = {float(x) for line in axes.lines if line.get_marker() == "x" for x in np.asarray(line.get_xdata())}
+    assert crosses == set(WIDTHS.values())
+    assert texts(axes) == ["every run diverged"]

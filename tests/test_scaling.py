@@ -246,3 +246,18 @@ def test_a_table_without_a_column(tmp_path: Path) -> None:
     write_results(tmp_path, "gflops", rows)
     with pytest.raises(UserError, match="lacks generator_gflops"):
         draw_scaling(Source(tmp_path, "mini"))
+
+
+def test_numbers_of_runs_that_all_diverged_without_their_columns(tmp_path: Path) -> None:
+    rows = [{"arm": f"small,size={size}", "seed": seed, "status": "diverged"} for size in "SB" for seed in SEEDS]
+    write_results(tmp_path, "gflops", rows)
+    write_results(tmp_path, "decoupled", rows)
+    assert len(write({"results": str(tmp_path)})) == 6
+    assert texts(draw_scaling(Source(tmp_path, "mini")).axes[0]) == ["every run diverged"]
+
+
+def test_every_arm_lost_a_seed(tmp_path: Path) -> None:
+    rows = [row for row in decoupled_rows() if (row["size"], row["discriminator_size"]) == ("L", "S")]
+    write_results(tmp_path, "decoupled", rows)
+    lines = draw_decoupled(Source(tmp_path, "mini")).axes[1]
+    assert texts(lines) == ["a run of every arm diverged"]

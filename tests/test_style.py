@@ -1,10 +1,13 @@
 """The style of figures: colours, gaps printed on them, and files that are equal if the figures are."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from analysis.style import COLORS, colors_of, legend_below, mark_missing, panels, save
+from analysis.style import COLORS, TABLES, checksum, colors_of, legend_below, legend_in, mark_missing, panels, save
 from gat.errors import UserError
 
 
@@ -46,3 +49,23 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"):
         save(panels(1)[0], tmp_path / "file" / "figure")
+
+
+def test_what_a_png_is_told_to_bear(tmp_path: Path) -> None:
+    file = save(panels(1)[0], tmp_path / "figure", {TABLES: "told"})[0]
+    with Image.open(file) as image:
+        assert image.info[TABLES] == "told"
+    assert checksum(tmp_path / "none") == ""
+    assert len(checksum(file)) == 64
+
+
+def test_no_legend_without_names() -> None:
+    _, (axes,) = panels(1)
+    legend_in(axes)
+    assert axes.get_legend() is None
+
+
+@pytest.mark.parametrize("module", ["analysis.command", "analysis.figures", "analysis.report"])
+def test_what_needs_no_network_loads_no_torch(module: str) -> None:
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -20,8 +20,10 @@ WORDS = {
     "ordered": "in order, best first: {arms}",
     "monotone": "in order at every evaluation, best first: {arms}",
     "difference": "the first below the second: {arms}",
-    "ratio_within": "means within a factor of {within}: {arms}",
-    "below": "mean below {value} (says something at scale {studies} alone): {arms}",
+    "at_most_ratio": "the first's mean at most {within} times the second's: {arms}",
+    "below": "mean{of} below {value}{studies}{one_sided}: {arms}",
+    "above": "mean{of} above {value}{studies}{one_sided}: {arms}",
+    "rises": "mean{of} rises from the first evaluation to the last{studies}: {arms}",
     "diverges": "share of seeds that diverge at least {share}: {arms}",
     "trains": "share of seeds that train at least {share}: {arms}",
     "slope": "log-log slope against {x} is {predicted} within {within}: {arms}",
@@ -29,8 +31,14 @@ WORDS = {
     "best_slope": "log-log slope against {x} of the best {over} is {predicted} within {within}",
     "correlation": "correlation of the logarithms with {x} below {below}",
     "power_law": "exponent as a power of {x} is {predicted} within {within}",
-    "floor": "in the order of the autoencoders' reconstruction distances: {arms}",
+    "floor": "in the order of the autoencoders' reconstruction distances where these differ by {margin}: {arms}",
 }
+PHRASES = {
+    "of": " of {}",
+    "studies": " (says something at scale {} alone)",
+    "one_sided": " (the other side does not refute)",
+}
+"""Of arguments that some kinds can do without: nothing where they are not given."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +61,10 @@ class Told:
     verdict: str
     seeds: str
     tests: list[Tested]
-    table: Table | None
-    """None if there is none: it was not run."""
+    notes: list[str]
+    """Remarks on the rule that was applied, or why there is no verdict."""
+    submissions: list[Mapping[str, Any]]
+    """Oldest first; none if it was not run."""
 
     @property
     def rank(self) -> int:
@@ -67,24 +77,28 @@ class Told:
         return [test.told for test in self.tests if test.decides and test.told]
 
     @property
-    def changed(self) -> bool:
-        """Whether claim or rule changed between submissions."""
-        return bool(self.table and self.table.head.get("claim_changed"))
-
-    @property
-    def submissions(self) -> list[Mapping[str, Any]]:
-        """Oldest first."""
-        return list(self.table.head.get("submissions", [])) if self.table else []
+    def rule(self) -> list[str]:
+        """The tests that decide."""
+        return [test.words for test in self.tests if test.decides]
 
 
 def tell(anchor: str, judged: "Judged", table: Table | None) -> Told:
-    """A claim in words."""
+    """A claim in words. ``table``: its sweep's."""
     rule = judged.claim.get("rule", [])
     tests = [
         Tested(words_of(test), bool(test.get("decides")), getattr(end, "state", ""), getattr(end, "told", ""))
         for test, end in zip_longest(rule, judged.outcomes[: len(rule)])
     ]
-    return Told(anchor, judged.sweep, judged.claim, judged.verdict, judged.seeds, tests, table)
+    return Told(
+        anchor=anchor,
+        sweep=judged.sweep,
+        claim=judged.claim,
+        verdict=judged.verdict,
+        seeds=judged.seeds,
+        tests=tests,
+        notes=list(getattr(judged, "notes", [])),
+        submissions=list(table.head.get("submissions", [])) if table else [],
+    )
 
 
 def words_of(test: Mapping[str, Any]) -> str:
@@ -92,8 +106,10 @@ def words_of(test: Mapping[str, Any]) -> str:
     kind = str(test.get("kind"))
     values = {key: value_text(value) for key, value in test.items() if key not in ("kind", "decides")}
     template = WORDS.get(kind, "")
-    if {name for _, name, _, _ in Formatter().parse(template)} - {None} == values.keys():
-        return template.format(**values)
+    named = {name for _, name, _, _ in Formatter().parse(template) if name}
+    if values.keys() <= named and named - values.keys() <= PHRASES.keys():
+        phrases = {key: phrase.format(values[key]) if test.get(key) else "" for key, phrase in PHRASES.items()}
+        return template.format(**values | phrases)
     return f"{kind} ({', '.join(f'{key} {value}' for key, value in values.items())})"
 
 

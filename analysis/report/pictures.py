@@ -2,17 +2,20 @@
 
 import base64
 import io
+import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image
 
+from analysis.style import TABLES, checksum
 from gat.errors import UserError, first_line
 
 WIDE = 1.7
 """Of width over height, from where a picture takes the whole line."""
 OTHERS = "Others"
+FIGURES = "figures"
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,9 @@ class Picture:
     uri: str
     width_px: int
     height_px: int
+    drawn_from: Mapping[str, str] | None
+    """SHA-256 of files by path in the study's folder, as the PNG says; None if it says nothing."""
+    warning: str = ""
 
     @property
     def wide(self) -> bool:
@@ -38,15 +44,31 @@ def read_picture(file: Path, name: str, caption: str | None) -> Picture:
         with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
             width_px, height_px = image.size
             image.load()
+            drawn_from = json.loads(image.info[TABLES]) if TABLES in image.info else None
     except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{file}: is no whole PNG ({first_line(error)}): draw it again, or remove it") from error
     uri = "data:image/png;base64," + base64.b64encode(content).decode()
-    return Picture(name, caption or name, uri, width_px, height_px)
+    return Picture(name, caption or name, uri, width_px, height_px, drawn_from)
 
 
-def figures_in(folder: Path, captions: Mapping[str, str]) -> list[Picture]:
-    """Every PNG of a folder, by name. ``captions``: by file name without suffix."""
-    return [read_picture(file, words(file.stem), captions.get(file.stem)) for file in sorted(folder.glob("*.png"))]
+def figures_in(study: Path, captions: Mapping[str, str]) -> list[Picture]:
+    """Figures of a study's folder that have a caption (by file name without suffix), in its order; others are left out.
+
+    One whose tables have changed since has a warning.
+    """
+    files = {name: study / FIGURES / f"{name}.png" for name in captions}
+    found = {name: read_picture(file, words(name), captions[name]) for name, file in files.items() if file.is_file()}
+    return [replace(one, warning=warning_of(one, study, name)) for name, one in found.items()]
+
+
+def warning_of(picture: Picture, study: Path, name: str) -> str:
+    """What is wrong with a figure that was drawn from other tables than those that are there now; else empty."""
+    again = f"python analysis/figures.py study={study.name} figures={name}"
+    if picture.drawn_from is None:
+        return f"It does not say which tables it was drawn from: {again}"
+    if any(checksum(study / file) != sum_then for file, sum_then in picture.drawn_from.items()):
+        return f"Drawn from older tables: {again}"
+    return ""
 
 
 def pictures_in(folder: Path, sweeps: Collection[str], captions: Mapping[str, str]) -> dict[str, list[Picture]]:

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from analysis.tables import ENDED, Table
-from experiments.study.records import SETTINGS
 
 SHOWN = ("size", "patch", "batch_size")
 """Settings with a column of their own."""
@@ -80,6 +79,8 @@ class Run:
     @property
     def settings(self) -> dict[str, Any]:
         """Those without a column, and its sizes."""
+        from experiments.study.records import SETTINGS  # it imports torch
+
         names = [name for name in (*SETTINGS, *SIZES) if name not in SHOWN]
         return {name: self.values[name] for name in names if name in self.values}
 

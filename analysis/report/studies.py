@@ -96,14 +96,14 @@ def study_of(results: Path, name: str, judged: Sequence["Judged"], captions: Map
     """One study; :class:`gat.errors.UserError` for a table or a picture that cannot be read."""
     folder, anchor = results / name, slug(name)
     tables = {sweep: read_table(results, name, sweep) for sweep in sweeps_in(folder)}
-    claims = [tell(f"{anchor}-{slug(one.sweep)}", one, tables.get(one.sweep)) for one in judged]
+    claims = [tell(f"{anchor}-{slug(one.claim['id'])}", one, tables.get(one.sweep)) for one in judged]
     return Study(
         name=name,
         anchor=anchor,
         claims=sorted(claims, key=lambda claim: claim.rank),
         tables=list(tables.values()),
         runs=runs_of(tables.values()),
-        figures=figures_in(folder / "figures", captions),
+        figures=figures_in(folder, captions),
         pictures=pictures_in(folder / "pictures", {*tables, *(one.sweep for one in judged)}, captions),
     )
 
