@@ -49,7 +49,8 @@ def measure(settings: DictConfig) -> None:
         else:
             config = run_config(settings)
             check(config)
-            benchmark_step(config, chosen, surroundings(settings).study)
+            typed = ["step", *HydraConfig.get().overrides.task]
+            benchmark_step(config, chosen, surroundings(settings).study, typed)
 
 
 def main() -> None:

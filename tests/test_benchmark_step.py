@@ -14,10 +14,12 @@ from experiments.benchmarks.memory import largest_batch, peak_gib, start_peak
 from experiments.benchmarks.released import ALL, NONE, Habits
 from experiments.benchmarks.step import (
     Bench,
+    Running,
     bench_of,
     counted_share,
     flops_of,
     matrix_tflops,
+    measure_all,
     median_seconds,
     row_of,
     variants_of,
@@ -72,16 +74,31 @@ def test_pytorch_counts_what_the_formula_says(bench: Bench) -> None:
 def test_a_row_by_hand(bench: Bench) -> None:
     flops = iteration_flops(*bench.dims, 4)
     assert flops_of(bench, 4) == flops
-    row = row_of(bench, "ours", {"seconds": 0.5, "peak_gib": 1.0}, peak_tflops=flops / 1e12 * 8)
+    row = row_of(bench, "ours", 0.5, 1.0, peak_tflops=flops / 1e12 * 8)
     assert (row["images/s"], row["MFU"]) == (8.0, pytest.approx(0.25))
 
 
 def test_variants() -> None:
-    assert variants_of(SETTINGS) == {"ours": NONE}
-    everything = variants_of(replace(SETTINGS, as_released=True, alone=True))
+    assert variants_of(SETTINGS, compiled=False) == {"ours": NONE}
+    everything = variants_of(replace(SETTINGS, as_released=True, alone=True), compiled=True)
     assert everything["as released"] == ALL
     assert everything["ours, fakes twice"] == Habits(fakes_twice=True)
     assert len(everything) == 8
+    assert len(variants_of(replace(SETTINGS, as_released=True, alone=True), compiled=False)) == 7
+
+
+def test_variants_take_turns(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step of each at a time, until the fastest too has had its five steps and its seconds."""
+    order: list[Habits] = []
+
+    def step(self: Running) -> float:
+        order.append(self.habits)
+        return 1.0 if self.habits == NONE else 3.0
+
+    monkeypatch.setattr(Running, "step", step)
+    found = measure_all(bench, {"ours": NONE, "as released": ALL}, replace(SETTINGS, seconds=7.0, warmup_steps=2))
+    assert order == [NONE, NONE, ALL, ALL] + 7 * [NONE, ALL]
+    assert {name: one.times for name, one in found.items()} == {"ours": [1.0] * 7, "as released": [3.0] * 7}
 
 
 def test_a_matrix_product_has_a_rate(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,6 +137,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     table = pd.read_csv(file)
     assert list(table["step"]) == ["ours", "as released"]
     assert (table["images/s"] > 0).all()
+    assert table["times as released"][1] == 1
     split = pd.read_csv(str(file).replace("variants", "split"))
     assert split["share"].sum() == pytest.approx(1.0)
     assert "D backward" in set(split["part"])

@@ -2,7 +2,7 @@
 
 Inputs are random (never zeros, which are faster on some devices); data loading and the teacher are measured apart. Rates are
 medians over single steps after a warm-up, the device waited for after each. The release's habits (``benchmark.as_released``)
-are measured in the same run, on equal networks.
+are measured in the same run, on equal networks, on a CPU in turns with ours.
 
     model FLOPs  matrix products of G and D by formula (gat.models.flops), checked against PyTorch's counter; what activation
                  checkpointing or double generation computes again is not in them, so that the MFU of a slower step is lower
@@ -11,8 +11,8 @@ are measured in the same run, on equal networks.
 
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from gat.objective.adversarial import TeacherTokens
 from gat.platform import choose_device, hardware, keep_freed_memory
 from gat.rng import make_generator
 from gat.training.noise import StepNoise, draw_noise
-from gat.training.setup import augment_rates, make_networks, step_settings
+from gat.training.setup import augment_rates, compiles, make_networks, step_settings
 from gat.training.step import Batch, Networks, StepSettings
 
 FEWEST_STEPS = 5
@@ -107,19 +107,53 @@ def networks_for(bench: Bench, habits: Habits) -> tuple[Networks, StepSettings]:
     return with_habits(networks, habits), step_settings(config, bench.teacher_width > 0)
 
 
-def measure(bench: Bench, habits: Habits, settings: BenchmarkConfig) -> dict[str, float]:
-    """Median seconds per step, and the peak of memory."""
-    networks, constants = networks_for(bench, habits)
-    size = bench.config.training.batch_size
+@dataclass
+class Running:
+    """A variant in the course of being measured."""
 
-    def step(number: int) -> None:
-        batch, noise = bench.inputs(number, size)
-        step_with_habits(networks, batch, noise, constants, habits)
+    bench: Bench
+    habits: Habits
+    networks: Networks
+    constants: StepSettings
+    peak_gib: float = float("nan")
+    times: list[float] = field(default_factory=list)
 
+    def step(self) -> float:
+        """Do one; its seconds."""
+        batch, noise = self.bench.inputs(len(self.times), self.bench.config.training.batch_size)
+        wait(self.bench.device)
+        began = time.perf_counter()
+        step_with_habits(self.networks, batch, noise, self.constants, self.habits)
+        wait(self.bench.device)
+        return time.perf_counter() - began
+
+
+def started(bench: Bench, habits: Habits, warmup_steps: int) -> Running:
+    """A variant warmed up, with its peak of memory."""
     start_peak(bench.device)
-    for number in range(settings.warmup_steps):
-        step(number)
-    return {"seconds": median_seconds(step, settings.seconds, bench.device), "peak_gib": peak_gib(bench.device)}
+    running = Running(bench, habits, *networks_for(bench, habits))
+    for _ in range(warmup_steps):
+        running.step()
+    running.peak_gib = peak_gib(bench.device)
+    return running
+
+
+def measure_all(bench: Bench, variants: Mapping[str, Habits], settings: BenchmarkConfig) -> dict[str, Running]:
+    """Of each variant at least five steps and ``seconds`` of them.
+
+    On a CPU in turns, a step of each at a time, so that what else the machine does meets all alike; on a GPU, whose memory
+    may not hold them together, one variant after the other.
+    """
+    groups = [list(variants)] if bench.device.type == "cpu" else [[name] for name in variants]
+    found: dict[str, Running] = {}
+    for group in groups:
+        running = {name: started(bench, variants[name], settings.warmup_steps) for name in group}
+        while any(len(one.times) < FEWEST_STEPS or sum(one.times) < settings.seconds for one in running.values()):
+            for one in running.values():
+                one.times.append(one.step())
+        for name, one in running.items():
+            found[name] = replace(one, networks=None)  # type: ignore[arg-type]  # the next one may need the memory
+    return found
 
 
 def median_seconds(step: Callable[[int], object], seconds: float, device: torch.device) -> float:
@@ -164,15 +198,16 @@ def flops_of(bench: Bench, batch_size: int) -> int:
     return iteration_flops(*bench.dims, batch_size, penalty_fraction=fraction, aligned=bench.teacher_width > 0)
 
 
-def variants_of(settings: BenchmarkConfig) -> dict[str, Habits]:
-    """What is measured, by name."""
+def variants_of(settings: BenchmarkConfig, compiled: bool) -> dict[str, Habits]:
+    """What is measured, by name. ``compiled``: whether our step is."""
     found = {"ours": NONE}
     if settings.alone:
-        found |= {f"ours, {f.name.replace('_', ' ')}": Habits(**{f.name: True}) for f in fields(Habits)}
+        names = [f.name for f in fields(Habits) if compiled or f.name != "not_compiled"]
+        found |= {f"ours, {name.replace('_', ' ')}": Habits(**{name: True}) for name in names}
     return found | ({"as released": ALL} if settings.as_released else {})
 
 
-def row_of(bench: Bench, name: str, found: dict[str, float], peak_tflops: float) -> dict[str, Any]:
+def row_of(bench: Bench, name: str, seconds: float, peak_memory: float, peak_tflops: float) -> dict[str, Any]:
     """Of the table."""
     config, size = bench.config, bench.config.training.batch_size
     flops = flops_of(bench, size)
@@ -185,26 +220,27 @@ def row_of(bench: Bench, name: str, found: dict[str, float], peak_tflops: float)
         "batch": size,
         "precision": config.training.precision,
         "step": name,
-        "s per step": found["seconds"],
-        "images/s": size / found["seconds"],
+        "s per step": seconds,
+        "images/s": size / seconds,
         "model GFLOPs per step": flops / 1e9,
-        "TFLOP/s": flops / found["seconds"] / 1e12,
-        "MFU": flops / found["seconds"] / 1e12 / peak_tflops,
-        "peak GiB": found["peak_gib"],
+        "TFLOP/s": flops / seconds / 1e12,
+        "MFU": flops / seconds / 1e12 / peak_tflops,
+        "peak GiB": peak_memory,
     }
 
 
-def benchmark_step(config: Config, settings: BenchmarkConfig, study: StudyConfig) -> None:
-    """Measure, print, and keep the tables."""
+def benchmark_step(config: Config, settings: BenchmarkConfig, study: StudyConfig, typed: Sequence[str]) -> None:
+    """Measure, print, and keep the tables. ``typed``: the command's arguments, for the record."""
     keep_freed_memory()
     bench = bench_of(config, study)
     dtype = torch.bfloat16 if config.training.precision == "bf16" else torch.float32
     peak, share = matrix_tflops(bench.device, dtype), counted_share(bench)
-    rows = [
-        row_of(bench, name, measure(bench, habits, settings), peak) for name, habits in variants_of(settings).items()
-    ]
+    variants = variants_of(settings, compiles(config.training.compile, bench.device))
+    found = measure_all(bench, variants, settings)
+    rows = [row_of(bench, name, statistics.median(one.times), one.peak_gib, peak) for name, one in found.items()]
     table = pd.DataFrame(rows)
-    table["of the first"] = table["images/s"] / table["images/s"][0]
+    slowest = table["images/s"].iloc[-1] if settings.as_released else float("nan")
+    table["times as released"] = table["images/s"] / slowest
     networks, constants = networks_for(bench, NONE)
     split = pd.DataFrame(time_split(bench, networks, constants, settings.seconds))
     fits = largest_batch(bench, lambda size: measure_once(bench, size)) if bench.device.type == "cuda" else None
@@ -212,7 +248,7 @@ def benchmark_step(config: Config, settings: BenchmarkConfig, study: StudyConfig
     text = "\n\n".join(
         [
             f"# Training step of {model}, batch {config.training.batch_size}, {config.training.precision}",
-            f"`python experiments/benchmark.py step study={study.name} model.size={config.model.size}` on {machine()}.",
+            f"`python experiments/benchmark.py {' '.join(typed)}` on {machine()}.",
             f"Largest matrix product: {peak:.3g} TFLOP/s. PyTorch counts {share:.3f} of the formula's FLOPs."
             + (f" Largest batch that fits: {fits}." if fits else ""),
             markdown(table.drop(columns=["hardware", "device"])),
