@@ -17,7 +17,7 @@ Shapes: n images, B batch, K stages, C latent channels, H latent side, P image s
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -96,7 +96,7 @@ def teacher_called(name: str, device: torch.device, weights: str | None = None) 
     """One of ``TEACHERS``; :class:`UserError` for another name, or weights that cannot be had."""
     require_choice("teacher", name, tuple(TEACHERS))
     config = TEACHERS[name]
-    return load_teacher(TeacherConfig(**(vars(config) | {"weights": weights})), device)
+    return load_teacher(replace(config, weights=weights), device)
 
 
 def cknna_by_block(blocks: list[Tensor], teacher: Tensor, k: int) -> list[float]:

@@ -60,13 +60,28 @@ def keep_freed_memory() -> None:
 
 @contextlib.contextmanager
 def full_precision() -> Iterator[None]:
-    """Convolutions on a GPU in fp32 instead of TF32, PyTorch's default: numbers must not depend on the hardware's habits."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
+    """Products in fp32 on a GPU without TF32: numbers must not depend on the hardware's habits."""
+    with _tf32(False):
+        yield
+
+
+@contextlib.contextmanager
+def tf32() -> Iterator[None]:
+    """Products in fp32 on a GPU by TF32: for what autocast leaves in fp32 while training in bf16, which is coarser."""
+    with _tf32(True):
+        yield
+
+
+@contextlib.contextmanager
+def _tf32(allowed: bool) -> Iterator[None]:
+    before = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    torch.backends.cudnn.allow_tf32 = allowed
+    torch.set_float32_matmul_precision("high" if allowed else "highest")
     try:
         yield
     finally:
-        torch.backends.cudnn.allow_tf32 = before
+        torch.backends.cudnn.allow_tf32 = before[0]
+        torch.set_float32_matmul_precision(before[1])
 
 
 def cores() -> int:

@@ -89,9 +89,9 @@ class Teacher(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, model: nn.Module, name: str, input_px: int, layer: int | None) -> None:
+    def __init__(self, model: nn.Module, name: str, input_px: int, layer: int | None, precision: str = "fp32") -> None:
         super().__init__()
-        self.model, self.name, self.input_px, self.layer = model, name, input_px, layer
+        self.model, self.name, self.input_px, self.layer, self.precision = model, name, input_px, layer, precision
         config = getattr(model, "pretrained_cfg", {})
         self.register_buffer("mean", torch.tensor(config["mean"]).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(config["std"]).view(3, 1, 1))
@@ -108,12 +108,8 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def features(self, x: Tensor) -> TeacherTokens:
-        """Images (B, 3, input_px, input_px) in [0, 1] -> tokens."""
-        x = (x - self.mean) / self.std
-        if self.layer is None:
-            out = self.model.forward_features(x)  # type: ignore[operator]
-        else:
-            out = self.model.forward_intermediates(x, indices=[self.layer], intermediates_only=True)[0]  # type: ignore[operator]
+        """Images (B, 3, input_px, input_px) in [0, 1] -> tokens, fp32 whatever the precision of the network."""
+        out = self._output((x - self.mean) / self.std).float()
         if out.ndim == 4:
             channels_last = self.layer is None and getattr(self.model, "output_fmt", "NCHW") == "NHWC"
             patches = out.flatten(1, 2) if channels_last else out.flatten(2).transpose(1, 2)
@@ -124,6 +120,13 @@ class Teacher(nn.Module):
         has_class_token = getattr(self.model, "has_class_token", prefix > 0)
         return TeacherTokens(out[:, 0] if has_class_token else patches.mean(dim=1), patches)
 
+    def _output(self, x: Tensor) -> Tensor:
+        """Of the network, in its own precision, whatever autocast says around it."""
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            if self.layer is None:
+                return self.model.forward_features(x)  # type: ignore[operator]
+            return self.model.forward_intermediates(x, indices=[self.layer], intermediates_only=True)[0]  # type: ignore[operator]
+
     def forward(self, images: Tensor) -> TeacherTokens:
         """uint8 images (B, P, P, 3) -> ``cls`` (B, T) and ``patches`` (B, M, T)."""
         return self.features(self.resize(images))
@@ -133,9 +136,10 @@ def load_teacher(config: TeacherConfig, device: torch.device) -> Teacher:
     """The teacher of ``config``; :class:`UserError` for an unknown name, missing weights or an impossible layer."""
     assert config.name is not None
     require_choice("teacher.translation", config.translation, TRANSLATIONS)
+    require_choice("teacher.precision", config.precision, ("fp32", "bf16"))
     model = timm_model(config.name, config.weights, config.input_px).to(device)
     try:
-        return Teacher(model, config.name, config.input_px, config.layer).eval().requires_grad_(False)
+        return Teacher(model, config.name, config.input_px, config.layer, config.precision).eval().requires_grad_(False)
     except (IndexError, AttributeError, TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise UserError(
             f"teacher {config.name!r} gives no features at teacher.layer={config.layer}, "
@@ -172,6 +176,7 @@ def cached_tokens(data: PreparedSet, config: TeacherConfig, loader: LoaderConfig
     waits: caching is for small sets.
     """
     stem = f"teacher-{config.name}-{config.input_px}px-layer{config.layer}"
+    stem += "" if config.precision == "fp32" else f"-{config.precision}"
     if config.weights:
         stem += f"-{zlib.crc32(str(Path(config.weights).resolve()).encode()):08x}"
     files = [data.folder / f"{stem}-{part}.npy" for part in ("cls", "patches")]

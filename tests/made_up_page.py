@@ -7,9 +7,9 @@ from typing import Any
 from PIL import Image, PngImagePlugin
 
 from analysis.evidence import HOLDS, Outcome
+from analysis.judging import Judged
 from analysis.report import write_report
 from analysis.style import TABLES, checksum
-from analysis.verdicts import Judged
 from tests.made_up import claim_of, run_rows, write_results
 
 ODD = "a<b> & \"c\" 'd'"

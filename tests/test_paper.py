@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from analysis import paper as of_paper
+from analysis.judging import claims
 from analysis.paper import FILE, PaperNumber, curves, curves_beside, number, numbers, read_paper
 from analysis.tables import read_table
-from analysis.verdicts import claims
 from gat.errors import UserError
 from gat.evaluation.protocol import INCEPTION, Protocol
 from tests.made_up import PROTOCOL, run_rows, write_results

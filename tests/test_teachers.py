@@ -116,6 +116,19 @@ def test_normalisation_by_hand() -> None:
     torch.testing.assert_close(tokens.cls[0], torch.tensor([-1.5, -0.6, -0.175]))
 
 
+def test_a_network_in_bf16_gives_tokens_in_fp32(images: Tensor) -> None:
+    """Close to those in fp32, not equal, and whatever autocast says around it."""
+    plain = load_teacher(teacher_config(), torch.device("cpu"))
+    rounded = load_teacher(teacher_config(precision="bf16"), torch.device("cpu"))
+    theirs, ours = plain(images).patches, rounded(images).patches
+    assert ours.dtype == torch.float32
+    assert 0 < float((ours - theirs).norm() / theirs.norm()) < 0.05
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(plain(images).patches, theirs)
+    with pytest.raises(UserError, match="teacher.precision='half' is unknown"):
+        load_teacher(teacher_config(precision="half"), torch.device("cpu"))
+
+
 def test_images_are_resized_to_the_input() -> None:
     teacher = Teacher(Pixels(), "pixels", 8, None)
     flat = torch.full((1, 32, 32, 3), 102, dtype=torch.uint8)

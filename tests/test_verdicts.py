@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from analysis.verdicts import all_judged, claims, included, judge, judged
+from analysis.judging import all_judged, claims, judged
+from analysis.verdicts import included, judge
 from experiments.settings import SWEEPS
 from gat.errors import UserError
 from tests.made_up import claim_of, write_results

@@ -5,14 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from string import Formatter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from analysis.evidence import NOT_RUN
+from analysis.judging import Judged
 from analysis.report.runs import number_text
 from analysis.tables import Table
-
-if TYPE_CHECKING:
-    from analysis.verdicts import Judged
 
 VERDICTS = ("confirmed", "refuted", "undecided", NOT_RUN)
 """In the order in which they sort."""
@@ -82,7 +80,7 @@ class Told:
         return [test.words for test in self.tests if test.decides]
 
 
-def tell(anchor: str, judged: "Judged", table: Table | None) -> Told:
+def tell(anchor: str, judged: Judged, table: Table | None) -> Told:
     """A claim in words. ``table``: its sweep's."""
     rule = judged.claim.get("rule", [])
     tests = [

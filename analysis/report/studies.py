@@ -5,15 +5,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from analysis.judging import Judged
 from analysis.report.claims import Told, counts, tell
 from analysis.report.pictures import Picture, figures_in, pictures_in
 from analysis.report.runs import SHOWN, Run, number_text, runs_of, shared_settings, total_hours
 from analysis.tables import Table, read_table
-
-if TYPE_CHECKING:
-    from analysis.verdicts import Judged
 
 PAPER_SCALE = "imagenet256"
 SCALES = {
@@ -86,13 +84,13 @@ class Study:
         return list(found.values())
 
 
-def studies_of(results: Path, judged: Mapping[str, Sequence["Judged"]], captions: Mapping[str, str]) -> list[Study]:
+def studies_of(results: Path, judged: Mapping[str, Sequence[Judged]], captions: Mapping[str, str]) -> list[Study]:
     """Those that were judged, in their order, then others with tables."""
     with_tables = [folder.name for folder in sorted(results.glob("*/")) if sweeps_in(folder)]
     return [study_of(results, name, judged.get(name, []), captions) for name in dict.fromkeys((*judged, *with_tables))]
 
 
-def study_of(results: Path, name: str, judged: Sequence["Judged"], captions: Mapping[str, str]) -> Study:
+def study_of(results: Path, name: str, judged: Sequence[Judged], captions: Mapping[str, str]) -> Study:
     """One study; :class:`gat.errors.UserError` for a table or a picture that cannot be read."""
     folder, anchor = results / name, slug(name)
     tables = {sweep: read_table(results, name, sweep) for sweep in sweeps_in(folder)}

@@ -5,18 +5,16 @@ Equal results give an equal page: it bears the date of the newest run and none o
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from analysis.judging import Judged
 from analysis.report.claims import paper_numbers
 from analysis.report.runs import commits_of, hardware_of, newest, number_text, total_hours
 from analysis.report.studies import PAPER_SCALE, Study, slug, studies_of
 from gat.files import replacing, told
-
-if TYPE_CHECKING:
-    from analysis.verdicts import Judged
 
 FILE = "report.html"
 PARTS = Path(__file__).parent
@@ -33,7 +31,7 @@ PROTOCOL_WORDS = {
 }
 
 
-def write_report(results: Path, studies: "Mapping[str, Sequence[Judged]]", captions: Mapping[str, str]) -> Path:
+def write_report(results: Path, studies: Mapping[str, Sequence[Judged]], captions: Mapping[str, str]) -> Path:
     """Write the page about all studies of ``results``; its file.
 
     ``studies``: the judged claims by study (others with tables are shown without claims). ``captions``: of figures and

@@ -1,23 +1,19 @@
 """Where a step's time goes: its parts one after the other, as :func:`gat.training.step.training_step` does them."""
 
-from __future__ import annotations
-
 import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from experiments.benchmarks.bench import Bench
 from gat.objective.adversarial import discriminator_loss, generator_loss
+from gat.training.noise import StepNoise
 from gat.training.optimizer import update_ema
 from gat.training.step import Batch, Networks, StepSettings, make_fakes
-
-if TYPE_CHECKING:
-    from experiments.benchmarks.step import Bench
-    from gat.training.noise import StepNoise
 
 T = TypeVar("T")
 WARMUP = 2

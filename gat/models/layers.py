@@ -14,6 +14,7 @@ from gat.models.positions import swap_pairs
 NORM_EPS = 1e-6
 EQUAL_LR_MULTIPLIER = 0.01
 EMBEDDING_STD = 0.02
+GPU_MULTIPLE = 64
 
 
 def rms_norm(x: Tensor) -> Tensor:
@@ -37,6 +38,7 @@ def linear(in_features: int, out_features: int, gain: float = 1.0) -> nn.Linear:
 class EqualLinear(nn.Module):
     """Linear layer with equalised learning rate: weight and bias are multiplied by 0.01 at run time.
 
+    The input is multiplied in the weight's stead: the same product, and a batch is smaller than a weight.
     The weight is initialised Xavier-uniform with gain 1/0.01, so that the output at the start is a plain layer's.
     """
 
@@ -48,7 +50,7 @@ class EqualLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features)."""
-        return F.linear(x, self.weight * EQUAL_LR_MULTIPLIER, self.bias * EQUAL_LR_MULTIPLIER)
+        return F.linear(x * EQUAL_LR_MULTIPLIER, self.weight, self.bias * EQUAL_LR_MULTIPLIER)
 
 
 def equal_mlp(in_features: int, out_features: int) -> nn.Sequential:
@@ -107,18 +109,32 @@ def swiglu_hidden(width: int) -> int:
 
 
 class SwiGLU(nn.Module):
-    """silu(first half of W12 x) * second half, then W3."""
+    """silu(first half of W12 x) * second half, then W3.
+
+    On a GPU the hidden width is filled up with zeros to a multiple of 64 (L's is 2730), which its matrix products want:
+    silu(0) x 0 = 0 adds nothing. The weights themselves keep their shapes.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         hidden = swiglu_hidden(width)
+        self.fill = -hidden % GPU_MULTIPLE
         self.w12 = linear(width, 2 * hidden)
         self.w3 = linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, d) -> (B, N, d)."""
+        if self.fill and x.is_cuda:
+            return self.filled(x)
         gate, value = self.w12(x).chunk(2, dim=-1)
         return self.w3(F.silu(gate) * value)
+
+    def filled(self, x: Tensor) -> Tensor:
+        """The same with the hidden width filled up."""
+        weight = F.pad(self.w12.weight.unflatten(0, (2, -1)), (0, 0, 0, self.fill)).flatten(0, 1)
+        bias = F.pad(self.w12.bias.unflatten(0, (2, -1)), (0, self.fill)).flatten()
+        gate, value = F.linear(x, weight, bias).chunk(2, dim=-1)
+        return F.linear(F.silu(gate) * value, F.pad(self.w3.weight, (0, self.fill)), self.w3.bias)
 
 
 def square_side(tokens: int) -> int:

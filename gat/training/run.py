@@ -1,7 +1,7 @@
 """A run from its configuration to its record."""
 
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -10,7 +10,7 @@ from gat.config import Config
 from gat.data.workers import told_plainly
 from gat.files import told
 from gat.models.flops import discriminator_flops, generator_flops
-from gat.platform import choose_device, git_state, hardware, keep_freed_memory, versions
+from gat.platform import choose_device, git_state, hardware, keep_freed_memory, tf32, versions
 from gat.processes import Processes, joined
 from gat.training.check import check
 from gat.training.divergence import Divergence
@@ -47,7 +47,7 @@ def run(config: Config) -> dict[str, Any] | None:
             if processes.is_main:
                 stack.enter_context(folder.held(config))
             began = time.perf_counter()
-            with told_plainly():
+            with told_plainly(), tf32() if config.training.precision == "bf16" else nullcontext():
                 divergence = trainer.train()
             seconds = time.perf_counter() - began
             trainer.tracker.close()

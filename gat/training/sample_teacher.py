@@ -15,7 +15,7 @@ from gat.teachers import CachedTokens, Teacher, load_teacher
 
 
 class SampleTeacher:
-    """A teacher's tokens of what latents decode to, in full precision as of real images; no gradient comes back."""
+    """A teacher's tokens of what latents decode to (in fp32), in its own precision; no gradient comes back."""
 
     def __init__(self, teacher: Teacher, autoencoder: AutoencoderKL, scale: float) -> None:
         self.teacher, self.autoencoder, self.scale = teacher, autoencoder, scale

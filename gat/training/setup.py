@@ -1,6 +1,7 @@
 """From the configuration to the parts of a run: objective, networks, optimizers; what does not fit the data is told."""
 
 import copy
+import shutil
 from collections.abc import Callable
 
 import torch
@@ -20,6 +21,8 @@ from gat.rng import seeded_init
 from gat.training.check import num_stages
 from gat.training.optimizer import make_optimizer
 from gat.training.step import Networks, StepSettings
+
+COMPILERS = ("g++", "clang++")
 
 
 def make_objective(config: ObjectiveConfig, has_teacher: bool) -> Objective:
@@ -126,8 +129,17 @@ def make_networks(
 
 
 def compiles(choice: str, device: torch.device) -> bool:
-    """Whether blocks are compiled: where ``choice`` is auto, on a GPU."""
-    return device.type == "cuda" if choice == "auto" else choice == "on"
+    """Whether blocks are compiled: where ``choice`` is auto, on a GPU.
+
+    Raises :class:`UserError` if that is asked for on a CPU without a C++ compiler.
+    """
+    if choice == "auto":
+        return device.type == "cuda"
+    if choice == "on" and device.type == "cpu" and not any(shutil.which(name) for name in COMPILERS):
+        raise UserError(
+            "training.compile=on needs a C++ compiler (g++ or clang++) on a CPU: install one, or set it to off"
+        )
+    return choice == "on"
 
 
 def step_settings(

@@ -1,0 +1,81 @@
+"""Claims and what became of them: each one's rule, as it was submitted, applied to its table."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from analysis.evidence import NOT_RUN, Evidence, Outcome
+from analysis.metrics import metrics_of
+from analysis.rules import decide, verdict
+from analysis.tables import NoTableError, read_table
+from experiments.settings import SWEEPS
+from gat.errors import UserError
+
+NOT_JUDGED = "not judged"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim with what became of it."""
+
+    sweep: str
+    claim: dict[str, Any]
+    verdict: str
+    outcomes: list[Outcome]
+    """One per test of the rule; empty if nothing was run."""
+    seeds: str
+    """How many seeds ended, over arms; and how many were planned."""
+    notes: list[str] = field(default_factory=list)
+    """What a reader must know of the rule, or why there is no verdict."""
+
+
+def claims() -> list[tuple[str, dict[str, Any]]]:
+    """Every claim as its sweep's file states it now, after the name of the sweep; those about diagnostics follow its own."""
+    found = []
+    for file in sorted(SWEEPS.glob("*.yaml")):
+        head = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+        assert isinstance(head, dict)
+        own = [head["claim"]] if head.get("claim") else []
+        found += [(file.stem, dict(claim)) for claim in (*own, *head.get("diagnostic_claims", ()))]
+    return found
+
+
+def judged(sweep: str, stated: dict[str, Any], results: Path, study: str) -> Judged:
+    """A claim's verdict; :class:`UserError` for a table that cannot be read or mixes protocols, or lacks a column."""
+    diagnostic = stated.get("diagnostic")
+    try:
+        table = read_table(results, study, sweep, diagnostic)
+    except NoTableError:
+        return Judged(sweep, stated, NOT_RUN, [], f"0 of {stated['seeds']}")
+    own = table.head.get("claim")
+    claim = own or stated
+    notes = [] if own else ["its rule is today's, as none was submitted with the runs"]
+    notes += ["its rule changed between submissions; the newest counts"] if table.head.get("claim_changed") else []
+    rows = table.rows if diagnostic is None else metrics_of(diagnostic, table.rows)
+    if rows.empty:
+        return Judged(sweep, claim, NOT_RUN, [], f"0 of {claim['seeds']}", notes)
+    how = (claim["metric"], claim["confidence"], study, claim["at"], claim["seeds"], diagnostic is not None)
+    evidence = Evidence(rows, *how)
+    outcomes = [decide(test, evidence) for test in claim["rule"]]
+    ended = [evidence.diverged(arm)[1] for arm in evidence.arms]
+    seeds = str(max(ended)) if min(ended) == max(ended) else f"{min(ended)} to {max(ended)}"
+    return Judged(sweep, claim, verdict(claim["rule"], outcomes), outcomes, f"{seeds} of {claim['seeds']}", notes)
+
+
+def all_judged(results: Path, study: str) -> list[Judged]:
+    """Every claim at one scale; one that cannot be judged does not keep the others from it."""
+    found = []
+    for sweep, stated in claims():
+        try:
+            found.append(judged(sweep, stated, results, study))
+        except UserError as error:
+            found.append(Judged(sweep, stated, NOT_JUDGED, [], "-", [str(error)]))
+    return found
+
+
+def studies_of(results: Path) -> list[str]:
+    """Studies with a table in ``results``."""
+    heads = sorted(results.glob("*/*.csv"))
+    return sorted({file.parent.name for file in heads if (SWEEPS / f"{file.stem}.yaml").is_file()})
