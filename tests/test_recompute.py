@@ -89,7 +89,8 @@ def test_a_whole_step_is_equal(mode: str) -> None:
         assert all(torch.equal(value, theirs[key]) for key, value in getattr(found, name).state_dict().items())
 
 
-def test_a_compiled_step_is_equal_up_to_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_a_compiled_step_is_equal_up_to_rounding(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The graphs that compilation traces, run without the code generator (which needs a compiler, and minutes)."""
     original, compiled = nn.Module.compile, []
     monkeypatch.setattr("shutil.which", lambda name: name)
@@ -101,7 +102,7 @@ def test_a_compiled_step_is_equal_up_to_rounding(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(nn.Module, "compile", compile_traced)
     _, expected = advanced("training.compile=off")
     assert not compiled
-    _, found = advanced("training.compile=on")
+    _, found = advanced("training.compile=on", f"training.activation_checkpointing={mode}")
     assert compiled == [{"dynamic": False}] * 16
     for name, value in expected.items():
         assert found[name].item() == pytest.approx(value.item(), rel=1e-3, abs=1e-5), name

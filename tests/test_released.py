@@ -74,3 +74,30 @@ def test_habits_are_really_on(monkeypatch: pytest.MonkeyPatch) -> None:
         calls.clear()
         step_with_habits(changed, batch, noise, settings, habits)
         assert calls == expected_calls
+
+
+def first_update(habits: Habits | None, *, bf16: bool) -> Tensor:
+    """What the first step changes in the weights of both networks, in fp32 but for autocast."""
+    networks = make_networks(torch.float32, TEACHER_WIDTH)
+    networks = networks if habits is None else with_habits(networks, habits)
+    settings = replace(SETTINGS, objective=OBJECTIVE, bf16=bf16)
+    noise = draw_noise(0, 0, 6, networks.generator.dims, AugmentRates(), torch.device("cpu"))
+    generator = torch.Generator().manual_seed(0)
+    tokens = [torch.randn(6, *shape, TEACHER_WIDTH, generator=generator) for shape in ((), (4,))]
+    batch = Batch(torch.randn(6, 4, 8, 8, generator=generator), torch.arange(6) % 3, TeacherTokens(*tokens))
+    both = (networks.generator, networks.discriminator)
+    before = [p.detach().clone() for network in both for p in network.parameters()]
+    if habits is None:
+        training_step(networks, batch, noise, settings)
+    else:
+        step_with_habits(networks, batch, noise, settings, habits)
+    after = [p.detach() for network in both for p in network.parameters()]
+    return torch.cat([(b - a).flatten() for a, b in zip(before, after, strict=True)])
+
+
+def test_in_bf16_within_its_noise() -> None:
+    """The habits move the first update no further than bf16 itself moves it from fp32's."""
+    exact, ours, theirs = first_update(None, bf16=False), first_update(None, bf16=True), first_update(ALL, bf16=True)
+    noise = float((ours - exact).norm())
+    assert 0 < noise < float(exact.norm())
+    assert float((ours - theirs).norm()) <= 1.1 * noise

@@ -4,6 +4,8 @@ none        everything is kept
 selective   results of matrix products and attention are kept; norms, activations and rotations are computed again: next
             to no FLOPs for about half of the memory
 full        each block's input alone is kept; its forward is computed again (a third more FLOPs), as the release always does
+
+A compiled block chooses for itself what to compute again, much as ``selective`` does, which is then left to it.
 """
 
 from functools import partial
@@ -29,7 +31,8 @@ KEPT = {
 
 def run_block(block: nn.Module, mode: str, *inputs: Tensor) -> Tensor:
     """``block(*inputs)``, keeping for the backward pass what ``mode`` says (see ``MODES``)."""
-    if mode == "none" or not torch.is_grad_enabled():
+    compiled = block._compiled_call_impl is not None
+    if mode == "none" or not torch.is_grad_enabled() or (mode == "selective" and compiled):
         return block(*inputs)
     how: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
     if mode == "selective":
