@@ -84,7 +84,7 @@ def test_what_is_missing_and_how_it_was_measured(text: str) -> None:
 def test_claims(text: str) -> None:
     told = words(text)
     assert "1 confirmed, 1 refuted, 2 undecided, 1 not run of 5 claims" in told
-    assert "in order, best first: exponential; none (decides) difference 11" in told
+    assert "in order, lowest first: exponential; none (decides) difference 11" in told
     assert "FID of S/2 after 50K iterations, with MNG: about 15 (v1)" in told
 
 
@@ -112,7 +112,7 @@ def test_remarks_stand_beside_the_verdict_and_with_the_claim(text: str) -> None:
 def test_the_rule_stands_in_the_table(text: str) -> None:
     """The tests that decide, and no other."""
     rules = [words(rule) for rule in re.findall(r'data-label="rule"[^>]*>(.*?)</td>', text, flags=re.DOTALL)]
-    assert rules == ["in order, best first: exponential; none"] * 5
+    assert rules == ["in order, lowest first: exponential; none"] * 5
 
 
 VALUES = {"arms": ["one", "two"], "studies": ["mini"], "of": "other_metric"}

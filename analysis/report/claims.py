@@ -15,8 +15,8 @@ from analysis.tables import Table
 VERDICTS = ("confirmed", "refuted", "undecided", NOT_RUN)
 """In the order in which they sort."""
 WORDS = {
-    "ordered": "in order, best first: {arms}",
-    "monotone": "in order at every evaluation, best first: {arms}",
+    "ordered": "in order, lowest first: {arms}",
+    "monotone": "in order at every evaluation, lowest first: {arms}",
     "difference": "the first below the second: {arms}",
     "at_most_ratio": "the first's mean at most {within} times the second's: {arms}",
     "below": "mean{of} below {value}{studies}{one_sided}: {arms}",
@@ -33,7 +33,7 @@ WORDS = {
 }
 PHRASES = {
     "of": " of {}",
-    "studies": " (says something at scale {} alone)",
+    "studies": " (counts at scale {} alone)",
     "one_sided": " (the other side does not refute)",
 }
 """Of arguments that some kinds can do without: nothing where they are not given."""
