@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
 
-from gat.models.layers import EQUAL_LR_MULTIPLIER, EqualLinear, SwiGLU, swiglu_hidden
+from gat.models.layers import SwiGLU, swiglu_hidden
 from gat.platform import full_precision, tf32
 
 
@@ -35,15 +34,6 @@ def test_filled_up_is_equal_with_its_gradients() -> None:
     assert len(results[0]) == 5
     for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
-
-
-def test_equal_linear_by_its_definition() -> None:
-    torch.manual_seed(0)
-    layer = EqualLinear(7, 5).double()
-    torch.nn.init.normal_(layer.bias)
-    x = torch.randn(3, 7, dtype=torch.float64)
-    expected = F.linear(x, layer.weight * EQUAL_LR_MULTIPLIER, layer.bias * EQUAL_LR_MULTIPLIER)
-    torch.testing.assert_close(layer(x), expected, rtol=1e-12, atol=1e-14)
 
 
 def test_precision_of_products_on_a_gpu_is_put_back() -> None:

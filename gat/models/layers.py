@@ -38,7 +38,6 @@ def linear(in_features: int, out_features: int, gain: float = 1.0) -> nn.Linear:
 class EqualLinear(nn.Module):
     """Linear layer with equalised learning rate: weight and bias are multiplied by 0.01 at run time.
 
-    The input is multiplied in the weight's stead: the same product, and a batch is smaller than a weight.
     The weight is initialised Xavier-uniform with gain 1/0.01, so that the output at the start is a plain layer's.
     """
 
@@ -50,7 +49,7 @@ class EqualLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features)."""
-        return F.linear(x * EQUAL_LR_MULTIPLIER, self.weight, self.bias * EQUAL_LR_MULTIPLIER)
+        return F.linear(x, self.weight * EQUAL_LR_MULTIPLIER, self.bias * EQUAL_LR_MULTIPLIER)
 
 
 def equal_mlp(in_features: int, out_features: int) -> nn.Sequential:
