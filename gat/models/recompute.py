@@ -2,7 +2,7 @@
 
 none        everything is kept
 selective   results of matrix products and attention are kept; norms, activations and rotations are computed again: next
-            to no FLOPs for about half of the memory
+            to no FLOPs (how much memory it saves is not measured yet)
 full        each block's input alone is kept; its forward is computed again (a third more FLOPs), as the release always does
 
 A compiled block chooses for itself what to compute again, much as ``selective`` does, which is then left to it.
