@@ -44,6 +44,8 @@ KNOWN = OF_SWEEP | {
 
 def table_of_run(folder: Path) -> Table:
     """The evaluations of one run, ended or under way, as a table of one arm; :class:`UserError` if there are none."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: there is no such run: give run=FOLDER")
     lines = [(line, name) for line in read_metrics(folder) if (name := distance_of(line))]
     file = folder / RECORD
     record: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}

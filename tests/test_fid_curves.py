@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from analysis.curves import LOST, divergences, draw_curves, mean_of
-from analysis.fid_curves import draw
+from analysis.fid_curves import draw, table_of_run
 from analysis.style import PAPER_COLOR, panels
 from analysis.tables import Table, read_table
 from gat.errors import UserError
@@ -182,3 +182,8 @@ def test_a_checkpoint_stands_for_its_run(tmp_path: Path, named: str) -> None:
     (run / "checkpoints" / "step-20.safetensors").touch()
     told = draw({"checkpoint": str(run / named)})
     assert told[:2] == ["FD-x-1K 300 at step 20", str(run / "analysis" / "fid_curves.png")]
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="gone: there is no such run"):
+        table_of_run(tmp_path / "gone")
