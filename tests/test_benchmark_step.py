@@ -160,6 +160,6 @@ def test_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = pd.read_csv(tmp_path / "costs-mini.csv")
     assert list(table["runs"]) == [6, 6]
     assert list(table["not in those above"]) == [6, 3]
-    one_run = flops_of(bench_of(compose_config("study=mini"), surroundings(composed("study=mini")).study), 64) * 1500
+    one_run = flops_of(bench_of(compose_config("study=mini"), surroundings(composed("study=mini")).study), 64) * 600
     assert table["EFLOP"].tolist() == pytest.approx([6 * one_run / 1e18] * 2)
     assert table["device-hours"][0] == pytest.approx(6 * one_run / 0.03e12 / 3600)
