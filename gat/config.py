@@ -175,7 +175,10 @@ class TrainingConfig:
     precision: str
     """``fp32`` or ``bf16`` (autocast)."""
     activation_checkpointing: str
-    """``none``, ``selective`` or ``full``: computing activations again instead of keeping them (gat/models/recompute.py)."""
+    """``none``, ``selective`` or ``full``: computing activations again instead of keeping them (gat/models/recompute.py).
+
+    ``auto``: none, and in a single process as much as makes the first step fit the GPU's memory.
+    """
     compile: str
     """torch.compile of the networks' blocks: ``on``, ``off``, or ``auto``: on a GPU."""
     device: str

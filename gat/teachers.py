@@ -53,7 +53,7 @@ def timm_model(name: str, weights: str | None, input_px: int) -> nn.Module:
         raise UserError(f"teacher.name={name!r} is no timm model: see timm.list_models()")
     if weights is None and name == EFFICIENTNET_LITE0:
         return efficientnet_lite0()
-    sized = {"img_size": input_px} if timm.get_pretrained_cfg(name).fixed_input_size else {}
+    sized = sized_for(name, input_px)
     if weights is None:
         return _from_hub(name, sized)
     if not Path(weights).is_file():
@@ -69,6 +69,11 @@ def timm_model(name: str, weights: str | None, input_px: int) -> nn.Module:
     except Exception as error:  # torch, safetensors, pickle and timm each raise their own kinds
         raise UserError(f"teacher.weights={weights}: not the weights of {name} ({first_line(error)})") from error
     return model.requires_grad_(False).eval()
+
+
+def sized_for(name: str, input_px: int) -> dict[str, int]:
+    """What timm has to be told of the input's size."""
+    return {"img_size": input_px} if timm.get_pretrained_cfg(name).fixed_input_size else {}
 
 
 def _from_hub(name: str, sized: dict[str, int]) -> nn.Module:

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from gat.config import TrainingConfig
 from gat.errors import UserError
 from gat.models.recompute import MODES, run_block
 from gat.models.sizes import discriminator_dims, generator_dims
@@ -15,7 +14,6 @@ from gat.objective.adversarial import TeacherTokens
 from gat.training.noise import draw_noise
 from gat.training.setup import augment_rates, compiles, make_networks, step_settings
 from gat.training.step import Batch, Networks, training_step
-from gat.training.trainer import too_little_memory
 from tests.conftest import compose_config
 from tests.helpers import mini_discriminator, mini_generator
 
@@ -127,19 +125,6 @@ def test_state_dicts_do_not_tell() -> None:
     for block in network.blocks:
         block.compile(dynamic=False)
     assert list(network.state_dict()) == keys
-
-
-def training(**changes: Any) -> TrainingConfig:
-    return compose_config(*(f"training.{key}={value}" for key, value in changes.items())).training
-
-
-def test_too_little_memory_is_told_with_what_helps() -> None:
-    assert too_little_memory(training(batch_size=256)) == (
-        "a step of training.batch_size=256 does not fit the GPU's memory: try training.activation_checkpointing=selective, "
-        "training.accumulation=2, or more processes"
-    )
-    told = too_little_memory(training(activation_checkpointing="full", accumulation=4))
-    assert told.endswith("try training.accumulation=8, or more processes")
 
 
 def test_unknown_choices() -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from torch import Tensor
 
 from gat.config import Config
 from gat.errors import UserError
@@ -17,7 +18,7 @@ from gat.evaluation.numbers import needs_protocol
 from gat.evaluation.protocol import from_record
 from gat.training import run as run_module
 from gat.training import trainer
-from gat.training.step import training_step
+from gat.training.step import Networks, training_step
 from tests.conftest import compose_config
 from tests.small_run import SMALL, write_images
 
@@ -189,3 +190,42 @@ def test_mistakes_leave_no_run_folder(small: Compose, tmp_path: Path, override: 
     with pytest.raises(UserError, match=message):
         run(small(override))
     assert not (tmp_path / "run").exists()
+
+
+def test_what_does_not_fit_is_begun_again_keeping_less(
+    small: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory runs out after D's update, as it may: nothing of that is left, and the run is the one that always fitted."""
+    modes: list[str] = []
+
+    def too_large_unless_full(networks: Networks, *inputs: Any) -> dict[str, Tensor]:
+        modes.append(networks.generator.checkpointing)
+        metrics = training_step(networks, *inputs)
+        if networks.generator.checkpointing != "full":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return metrics
+
+    run(small())
+    monkeypatch.setattr(trainer, "training_step", too_large_unless_full)
+    run(small("training.activation_checkpointing=auto", run_folder="auto"))
+    assert modes == ["none", "selective"] + 4 * ["full"]
+    expected, found = (load_file(tmp_path / name / "checkpoints/step-00000004.safetensors") for name in ("run", "auto"))
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+@pytest.mark.parametrize(("choice", "fails_at"), [("none", 1), ("auto", 2)])
+def test_what_does_not_fit_is_told(small: Compose, monkeypatch: pytest.MonkeyPatch, choice: str, fails_at: int) -> None:
+    """By itself less is kept only if that was asked for, and at the first step: a later one follows changed networks."""
+    steps = 0
+
+    def too_large(networks: Networks, *inputs: Any) -> dict[str, Tensor]:
+        nonlocal steps
+        steps += 1
+        if steps == fails_at:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return training_step(networks, *inputs)
+
+    monkeypatch.setattr(trainer, "training_step", too_large)
+    with pytest.raises(UserError, match=r"a step of training\.batch_size=4 does not fit the GPU's memory: try "):
+        run(small(f"training.activation_checkpointing={choice}", run_folder=f"{choice}-{fails_at}"))

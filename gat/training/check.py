@@ -4,10 +4,10 @@ from gat.config import Config
 from gat.errors import UserError, require_choice
 from gat.evaluation.protocol import check_rules
 from gat.mng import FORMS, SCHEDULES
-from gat.models.recompute import MODES
 from gat.models.sizes import find_size
 from gat.objective.adversarial import penalty_stride
 from gat.objective.alignment import TRANSLATIONS
+from gat.training.memory import CHOICES
 
 
 def check(config: Config) -> None:
@@ -17,7 +17,7 @@ def check(config: Config) -> None:
     require_choice("teacher.translation", config.teacher.translation, TRANSLATIONS)
     require_choice("training.precision", config.training.precision, ("fp32", "bf16"))
     require_choice("training.compile", config.training.compile, ("auto", "on", "off"))
-    require_choice("training.activation_checkpointing", config.training.activation_checkpointing, MODES)
+    require_choice("training.activation_checkpointing", config.training.activation_checkpointing, CHOICES)
     model = config.model
     for size in (model.size, model.discriminator_size or model.size, config.optim.lr_width_of or model.size):
         find_size(model.family, size)

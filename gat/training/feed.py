@@ -4,7 +4,7 @@ import torch
 
 from gat.config import LoaderConfig, TeacherConfig
 from gat.data.autoencoder import sample_latents
-from gat.data.loader import open_loader
+from gat.data.loader import Rows, open_loader
 from gat.data.order import TrainingOrder
 from gat.data.prepared import PreparedSet
 from gat.objective.adversarial import TeacherTokens
@@ -47,16 +47,18 @@ class Feed:
         augment = noise.discriminator.augment_real
         assert augment is not None
         tokens: TeacherTokens | None = None
-        if isinstance(self.teacher, CachedTokens):
-            tokens = self.teacher.tokens(rows.rows, augment.flip)
-        elif self.teacher is not None:
-            assert rows.images is not None
-            tokens = self._live_tokens(self.teacher, rows.images, augment)
+        if self.teacher is not None:
+            tokens = teacher_tokens(self.teacher, rows, augment, self.data.manifest.latent_side, self.translation)
         return Batch(real, rows.labels, tokens)
 
-    def _live_tokens(self, teacher: Teacher, images: torch.Tensor, augment: AugmentParams) -> TeacherTokens:
-        """Tokens of images (B, P, P, 3) moved and flipped as their latents will be."""
-        side = self.data.manifest.latent_side
-        rows = teacher_shift(augment.shift_rows, teacher.input_px, side, self.translation)
-        columns = teacher_shift(augment.shift_columns, teacher.input_px, side, self.translation)
-        return teacher.features(move_images(teacher.resize(images), rows, columns, augment.flip))
+
+def teacher_tokens(
+    teacher: Teacher | CachedTokens, rows: Rows, augment: AugmentParams, latent_side: int, translation: str
+) -> TeacherTokens:
+    """Tokens of the images of ``rows``, flipped and (but for cached ones) moved as their latents will be."""
+    if isinstance(teacher, CachedTokens):
+        return teacher.tokens(rows.rows, augment.flip)
+    assert rows.images is not None
+    down = teacher_shift(augment.shift_rows, teacher.input_px, latent_side, translation)
+    right = teacher_shift(augment.shift_columns, teacher.input_px, latent_side, translation)
+    return teacher.features(move_images(teacher.resize(rows.images), down, right, augment.flip))

@@ -19,6 +19,7 @@ from gat.objective.augment import AugmentRates
 from gat.processes import ALONE, Processes
 from gat.rng import seeded_init
 from gat.training.check import num_stages
+from gat.training.memory import first_mode
 from gat.training.optimizer import make_optimizer
 from gat.training.step import Networks, StepSettings
 
@@ -106,13 +107,18 @@ def make_networks(
     dims: tuple[GeneratorDims, DiscriminatorDims],
     device: torch.device,
     processes: Processes = ALONE,
+    *,
+    checkpointing: str | None = None,
 ) -> Networks:
-    """Both networks (initial weights a function of training.seed), the average, and the optimizers."""
+    """Both networks (initial weights a function of training.seed), the average, and the optimizers.
+
+    ``checkpointing``: of activations; None: what the configuration begins with.
+    """
     with seeded_init(config.training.seed):
         generator, discriminator = Generator(dims[0]).to(device), Discriminator(dims[1]).to(device)
     ema = copy.deepcopy(generator).requires_grad_(False).eval()
     for network in (generator, discriminator):
-        network.checkpointing = config.training.activation_checkpointing
+        network.checkpointing = checkpointing or first_mode(config.training.activation_checkpointing)
         if compiles(config.training.compile, device):
             for block in network.blocks:
                 block.compile(dynamic=False)

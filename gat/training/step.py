@@ -150,7 +150,7 @@ def discriminator_step(networks: Networks, parts: list[Part], settings: StepSett
         }
         logits = torch.cat([loss.real_logits, loss.fake_logits]).detach()
         sums.append(_means(terms) | {"logit_rms": logits.square().mean().sqrt()} | stage_statistics(fake))
-    norm = _descend(networks.discriminator, networks.discriminator_optimizer, settings.clip_norm)
+    norm = descend(networks.discriminator, networks.discriminator_optimizer, settings.clip_norm)
     return _mean(sums) | {"d_grad_norm": norm}
 
 
@@ -181,7 +181,7 @@ def generator_step(networks: Networks, parts: list[Part], settings: StepSettings
         class_sums = class_sums + networks.generator.class_sums(w, batch.labels)
     networks.discriminator.requires_grad_(True)
     networks.generator.move_mean_w(settings.all_reduce(class_sums))
-    norm = _descend(networks.generator, networks.generator_optimizer, settings.clip_norm)
+    norm = descend(networks.generator, networks.generator_optimizer, settings.clip_norm)
     return _mean(losses) | {"g_grad_norm": norm}
 
 
@@ -196,7 +196,7 @@ def _gradients_stay_here(model: nn.Module, *, unless: bool) -> AbstractContextMa
     return nullcontext() if unless or not isinstance(model, DistributedDataParallel) else model.no_sync()
 
 
-def _descend(model: nn.Module, optimizer: AdamW, clip_norm: float) -> Tensor:
+def descend(model: nn.Module, optimizer: AdamW, clip_norm: float) -> Tensor:
     """Clip the gradients and step. Returns their norm before clipping."""
     norm = nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
     optimizer.step()

@@ -8,35 +8,27 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from gat.config import Config, TrainingConfig
+from gat.config import Config
 from gat.data.order import TrainingOrder
 from gat.data.prepare import prepare
 from gat.errors import Interrupted, UserError
 from gat.evaluation.evaluator import Evaluator
 from gat.evaluation.numbers import Number
-from gat.models.recompute import MODES
 from gat.processes import Processes
 from gat.training.change import changes, snapshot
 from gat.training.divergence import Divergence, DivergenceWatch
 from gat.training.feed import Feed
 from gat.training.interrupt import InterruptRequest
-from gat.training.noise import draw_noise
+from gat.training.memory import AUTO, next_mode, too_little_memory
+from gat.training.noise import StepNoise, draw_noise
 from gat.training.results import read_protocols
 from gat.training.run_folder import RunFolder
 from gat.training.sample_teacher import SampleTeacher, live_teacher
-from gat.training.setup import augment_rates, make_networks, my_rows, network_dims, step_settings
-from gat.training.step import training_step
+from gat.training.setup import augment_rates, compiles, make_networks, my_rows, network_dims, step_settings
+from gat.training.step import Batch, training_step
 from gat.training.trackers import NoTracker, Tracker, open_tracker
 
 SHOWN = ("d_loss", "g_loss")
-
-
-def too_little_memory(training: TrainingConfig) -> str:
-    """What to tell when a step does not fit the GPU, and what helps, the cheapest first."""
-    modes = MODES[MODES.index(training.activation_checkpointing) + 1 :]
-    helps = [f"training.activation_checkpointing={mode}" for mode in modes[:1]]
-    helps += [f"training.accumulation={2 * training.accumulation}", "or more processes"]
-    return f"a step of training.batch_size={training.batch_size} does not fit the GPU's memory: try {', '.join(helps)}"
 
 
 class Trainer:
@@ -62,6 +54,7 @@ class Trainer:
         self.watch = DivergenceWatch(config.training.divergence)
         self.tracker: Tracker = NoTracker()
         self.unseen: list[tuple[int, dict[str, Tensor]]] = []
+        self.fits = False
 
     def train(self) -> Divergence | None:
         """Train from the last checkpoint, or from the beginning, to the end or to the divergence that is returned.
@@ -105,15 +98,36 @@ class Trainer:
             self.mine
         )
         batch = self.feed.batch(step - 1, noise)
-        before = snapshot(self.networks, batch, noise) if logs else None
-        try:
-            metrics = training_step(self.networks, batch, noise, self.settings)
-        except torch.OutOfMemoryError as error:
-            raise UserError(too_little_memory(training)) from error
+        metrics = None
+        while metrics is None:
+            before = snapshot(self.networks, batch, noise) if logs else None
+            metrics = self._step_that_fits(batch, noise, first=not self.fits)
+        self.fits = True
         if before is not None:
             metrics |= changes(before, self.networks, batch, noise)
         self.unseen.append((step, metrics))
         return logs
+
+    def _step_that_fits(self, batch: Batch, noise: StepNoise, *, first: bool) -> dict[str, Tensor] | None:
+        """The step's metrics. None: it did not fit, and everything is as before it, but fewer activations will be kept.
+
+        Raises :class:`UserError` if they may not be, or cannot: only where training.activation_checkpointing=auto, for the
+        ``first`` step of a single process (several would have to agree in the midst of their exchange).
+        """
+        training = self.config.training
+        try:
+            return training_step(self.networks, batch, noise, self.settings)
+        except torch.OutOfMemoryError as error:
+            compiled = compiles(training.compile, self.device)
+            mode = next_mode(self.networks.generator.checkpointing, compiled=compiled)
+            alone = first and self.processes.count == 1
+            if training.activation_checkpointing != AUTO or mode is None or not alone:
+                raise UserError(too_little_memory(training)) from error
+        # outside of the except clause, whose error holds on to the step's tensors
+        self.networks = make_networks(self.config, self.dims, self.device, self.processes, checkpointing=mode)
+        self.folder.restore(self.networks)
+        tqdm.write(f"a step does not fit the GPU's memory: going on with {mode} activation checkpointing")
+        return None
 
     def _see(self) -> tuple[dict[str, float], Divergence | None]:
         """Fetch the metrics of the steps since the last time, means over the processes: the one place where the host waits.

@@ -1,0 +1,27 @@
+"""When a training step does not fit the GPU's memory: what to keep less of, and what to tell."""
+
+from gat.config import TrainingConfig
+from gat.models.recompute import MODES
+
+AUTO = "auto"
+CHOICES = (AUTO, *MODES)
+
+
+def first_mode(choice: str) -> str:
+    """The activation checkpointing that a run begins with; ``auto`` begins with none."""
+    return MODES[0] if choice == AUTO else choice
+
+
+def next_mode(mode: str, *, compiled: bool) -> str | None:
+    """What keeps less than ``mode``; None: nothing does. A compiled block treats ``selective`` as ``none``."""
+    modes = [m for m in MODES[MODES.index(mode) + 1 :] if not (compiled and m == "selective")]
+    return modes[0] if modes else None
+
+
+def too_little_memory(training: TrainingConfig) -> str:
+    """What to tell when a step does not fit the GPU, and what helps, the cheapest first."""
+    choice = training.activation_checkpointing
+    better = None if choice == AUTO else next_mode(choice, compiled=False)
+    helps = [f"training.activation_checkpointing={better}"] if better else []
+    helps += [f"training.accumulation={2 * training.accumulation}", "or more processes"]
+    return f"a step of training.batch_size={training.batch_size} does not fit the GPU's memory: try {', '.join(helps)}"
