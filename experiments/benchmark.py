@@ -1,13 +1,15 @@
-"""Measure speed on the present machine: ``python experiments/benchmark.py data|step|costs [field=value] ...``.
+"""Measure speed on the present machine: ``python experiments/benchmark.py data|step|evaluation|costs [field=value] ...``.
 
 ``data``: samples per second that a worker process makes and reads, and how many workers a GPU needs.
 ``step study=mini model.size=S``: a training step's speed, FLOPs, share of the device's rate, memory, and where its time goes;
 ``benchmark.as_released=true`` measures the authors' habits beside it, ``benchmark.alone=true`` each of them alone.
+``evaluation study=mini evaluation.samples=50000``: images per second sampled and measured, and where the time goes.
 ``costs study=imagenet256``: device-hours of every claim, at measured rates where there are some.
 """
 
 import sys
 from pathlib import Path
+from typing import cast
 
 import hydra
 from hydra import compose
@@ -16,10 +18,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.exits import exits
 from experiments.settings import CONF, BenchmarkConfig, register, run_config, surroundings
+from gat.config import MeasureConfig
 from gat.errors import UserError
 from gat.training.check import check
 
-KINDS = ("data", "step", "costs")
+KINDS = ("data", "step", "evaluation", "costs")
 
 register()
 
@@ -32,6 +35,7 @@ def measure(settings: DictConfig) -> None:
     """Measure; a mistake of the user's is one line and exit code 2."""
     from experiments.benchmarks.costs import benchmark_costs
     from experiments.benchmarks.data import benchmark_data  # seconds of imports
+    from experiments.benchmarks.evaluation import benchmark_evaluation
     from experiments.benchmarks.step import benchmark_step
 
     with exits():
@@ -47,10 +51,14 @@ def measure(settings: DictConfig) -> None:
             typed = list(HydraConfig.get().overrides.task)
             benchmark_costs(lambda overrides: compose("config", overrides=[*typed, *overrides]), Path(chosen.out))
         else:
-            config = run_config(settings)
+            config, study = run_config(settings), surroundings(settings).study
             check(config)
-            typed = ["step", *HydraConfig.get().overrides.task]
-            benchmark_step(config, chosen, surroundings(settings).study, typed)
+            typed = [kind, *HydraConfig.get().overrides.task]
+            if kind == "step":
+                benchmark_step(config, chosen, study, typed)
+            else:
+                measures = cast(MeasureConfig, OmegaConf.to_object(settings.measure))
+                benchmark_evaluation(config, chosen, measures, study, typed)
 
 
 def main() -> None:

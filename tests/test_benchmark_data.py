@@ -119,4 +119,6 @@ def test_mistakes(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys:
     assert stopped.value.code == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
-    assert ("type one of data, step, costs after benchmark.py" in error) or ("benchmark.seconds=0.0" in error)
+    assert ("type one of data, step, evaluation, costs after benchmark.py" in error) or (
+        "benchmark.seconds=0.0" in error
+    )

@@ -12,6 +12,7 @@ import torch
 import experiments.benchmark
 from experiments.benchmarks import costs
 from experiments.benchmarks.bench import Bench, bench_of
+from experiments.benchmarks.feeding import random_feed
 from experiments.benchmarks.memory import largest_batch, peak_gib, start_peak
 from experiments.benchmarks.released import ALL, NONE, Habits
 from experiments.benchmarks.step import (
@@ -27,6 +28,8 @@ from experiments.benchmarks.step import (
 from experiments.settings import BenchmarkConfig, surroundings
 from gat.errors import UserError
 from gat.models.flops import iteration_flops
+from gat.platform import git_state
+from gat.teachers import CachedTokens, Teacher
 from tests.conftest import compose_config, composed
 
 CPU = torch.device("cpu")
@@ -146,8 +149,27 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert table["times as released"][1] == 1
     split = pd.read_csv(str(file).replace("variants", "split"))
     assert split["share"].sum() == pytest.approx(1.0)
-    assert "D backward" in set(split["part"])
-    assert "PyTorch counts" in capsys.readouterr().out
+    assert {"draws", "latents of the batch", "teacher", "D backward"} <= set(split["part"])
+    printed = capsys.readouterr().out
+    assert "PyTorch counts" in printed
+    assert f"at commit {git_state()['commit'][:7]}" in printed
+
+
+def test_a_teacher_is_timed_with_the_step(bench: Bench) -> None:
+    """mini's tokens are cached: looked up; a teacher that is not runs on images; without alignment there is none."""
+    noise = bench.inputs(0, 4)[1]
+    cached = random_feed(bench)
+    live = random_feed(replace(bench, config=compose_config(*TYPED, "teacher.cache=false")))
+    assert isinstance(cached.teacher, CachedTokens)
+    assert isinstance(live.teacher, Teacher)
+    for feed in (cached, live):
+        tokens = feed.tokens(noise)
+        assert tokens is not None
+        assert (tokens.cls.shape, tokens.patches.shape) == ((4, 112), (4, 16, 112))
+        assert feed.latents(noise).shape == (4, 4, 8, 8)
+    typed = (*TYPED, "teacher=none")
+    without = random_feed(bench_of(compose_config(*typed), surroundings(composed(*typed)).study))
+    assert without.tokens(noise) is None
 
 
 def test_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 
 from experiments.benchmarks.photos import write_narrow_autoencoder, write_photos
-from experiments.benchmarks.tables import keep, machine, markdown
+from experiments.benchmarks.tables import keep, markdown, measured_by
 from experiments.settings import BenchmarkConfig
 from gat.config import Config, DataConfig
 from gat.data.crops import RowsToBatch
@@ -54,7 +54,7 @@ def benchmark_data(config: Config, settings: BenchmarkConfig) -> None:
     need = pd.DataFrame(workers_needed(read, speeds_of(settings)))
     text = "\n\n".join(
         [
-            f"# Data\n\n`python experiments/benchmark.py data` on {machine()}. A worker is one process with one thread.",
+            f"# Data\n\n{measured_by('data')} A worker is one process with one thread.",
             f"## Reading\n\n{markdown(read)}",
             f"## Making (cropping and encoding the image; the autoencoder apart)\n\n{markdown(made)}",
             f"## Workers that keep a GPU busy (ImageNet-256; TFLOP/s assumed)\n\n{markdown(need)}",

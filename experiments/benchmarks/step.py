@@ -1,8 +1,8 @@
 """How fast a training step is, what share of the device's matrix-product rate that is, and where its time goes.
 
-Inputs are random (never zeros, which are faster on some devices); data loading and the teacher are measured apart. Rates are
-medians over single steps after a warm-up, the device waited for after each. The release's habits (``benchmark.as_released``)
-are measured in the same run, on equal networks, on a CPU in turns with ours.
+Inputs are random (never zeros, which are faster on some devices); the teacher and the draw of latents stand in the split, not
+in the step. Rates are medians over single steps after a warm-up, the device waited for after each. The release's habits
+(``benchmark.as_released``) are measured in the same run, on equal networks, on a CPU in turns with ours.
 
     model FLOPs  matrix products of G and D by formula (gat.models.flops), checked against PyTorch's counter; what activation
                  checkpointing or double generation computes again is not in them, so that the MFU of a slower step is lower
@@ -24,7 +24,7 @@ from experiments.benchmarks.bench import Bench, bench_of
 from experiments.benchmarks.memory import largest_batch, peak_gib, start_peak
 from experiments.benchmarks.parts import time_split
 from experiments.benchmarks.released import ALL, NONE, Habits, step_with_habits, with_habits
-from experiments.benchmarks.tables import keep, machine, markdown
+from experiments.benchmarks.tables import keep, markdown, measured_by
 from experiments.settings import BenchmarkConfig, StudyConfig
 from gat.config import Config
 from gat.models.flops import iteration_flops
@@ -187,7 +187,7 @@ def benchmark_step(config: Config, settings: BenchmarkConfig, study: StudyConfig
     text = "\n\n".join(
         [
             f"# Training step of {model}, batch {config.training.batch_size}, {config.training.precision}",
-            f"`python experiments/benchmark.py {' '.join(typed)}` on {machine()}.",
+            measured_by(" ".join(typed)),
             f"Largest matrix product: {peak:.3g} TFLOP/s. PyTorch counts {share:.3f} of the formula's FLOPs."
             + (f" Largest batch that fits: {fits}." if fits else ""),
             markdown(table.drop(columns=["hardware", "device"])),

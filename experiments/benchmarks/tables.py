@@ -1,5 +1,6 @@
 """Tables of measurements: printed as Markdown, and kept as Markdown and CSV, named by hardware."""
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -7,17 +8,19 @@ from typing import Any
 import pandas as pd
 
 from gat.files import replacing, told
-from gat.platform import hardware
+from gat.platform import git_state, hardware
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A table in Markdown; numbers with three digits."""
+    """A table in Markdown; numbers with three digits, NaN empty."""
     rows = [list(table.columns), ["---"] * len(table.columns)]
     rows += [[_cell(value) for value in row] for row in table.itertuples(index=False)]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def _cell(value: Any) -> str:
+    if isinstance(value, float) and math.isnan(value):
+        return ""
     if isinstance(value, float):
         return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
     return str(value)
@@ -28,6 +31,14 @@ def machine() -> str:
     facts = hardware()
     gpus = ", ".join(facts["gpus"]) or "no GPU"
     return f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_gib']} GiB, {gpus}"
+
+
+def measured_by(arguments: str) -> str:
+    """A sentence's beginning: the command with its arguments, the hardware, and the commit of the code."""
+    git = git_state()
+    changed = " with changes" if git["dirty"] else ""
+    commit = f", at commit {git['commit'][:7]}{changed}" if git["commit"] else ""
+    return f"`python experiments/benchmark.py {arguments}` on {machine()}{commit}."
 
 
 def keep(folder: Path, kind: str, text: str, tables: dict[str, pd.DataFrame]) -> list[Path]:
