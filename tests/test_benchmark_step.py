@@ -1,5 +1,6 @@
 """The step benchmark: its arithmetic, its parts, its tables, and the command at a hundredth of its length."""
 
+import math
 import mmap
 import sys
 from dataclasses import replace
@@ -17,6 +18,7 @@ from experiments.benchmarks.memory import largest_batch, peak_gib, start_peak
 from experiments.benchmarks.released import ALL, NONE, Habits
 from experiments.benchmarks.step import (
     Running,
+    bench_that_fits,
     counted_share,
     flops_of,
     matrix_tflops,
@@ -25,7 +27,8 @@ from experiments.benchmarks.step import (
     row_of,
     variants_of,
 )
-from experiments.settings import BenchmarkConfig, surroundings
+from experiments.settings import BenchmarkConfig, StudyConfig, surroundings
+from gat.config import Config
 from gat.errors import UserError
 from gat.models.flops import iteration_flops
 from gat.platform import git_state
@@ -123,13 +126,53 @@ def test_peak_of_memory() -> None:
     assert peak_gib(CPU) < after - 0.4
 
 
-def test_largest_batch_that_fits(bench: Bench) -> None:
+def test_largest_batch_that_fits() -> None:
     def once(size: int) -> None:
         if size > 37:
             raise torch.OutOfMemoryError
 
-    assert largest_batch(bench, once) == 32
-    assert largest_batch(bench, lambda _: once(99)) == 0
+    assert [largest_batch(CPU, once, start) for start in (1, 32, 256, 6)] == [32, 32, 32, 24]
+    assert largest_batch(CPU, lambda _: once(99), 4) == 0
+
+
+def test_what_does_not_fit_has_no_times(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU variants stand alone: the others are measured all the same."""
+
+    def step(self: Running) -> float:
+        if self.habits == ALL:
+            raise torch.OutOfMemoryError
+        return 1.0
+
+    monkeypatch.setattr(Running, "step", step)
+    monkeypatch.setattr("experiments.benchmarks.step.start_peak", lambda _: None)
+    monkeypatch.setattr("experiments.benchmarks.step.peak_gib", lambda _: 2.0)
+    monkeypatch.setattr("experiments.benchmarks.step.networks_for", lambda *_: (None, None))
+    on_gpu = replace(bench, device=torch.device("cuda"))
+    found = measure_all(on_gpu, {"as released": ALL, "ours": NONE}, SETTINGS)
+    assert math.isnan(found["as released"].seconds)
+    assert found["ours"].seconds == 1.0
+
+
+def test_the_batch_is_made_to_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = surroundings(composed(*TYPED)).study
+
+    def bench_on_gpu(config: Config, study: StudyConfig) -> Bench:
+        return replace(bench_of(config, study), device=torch.device("cuda"))
+
+    monkeypatch.setattr("experiments.benchmarks.step.bench_of", bench_on_gpu)
+    for most, batch, largest in ((5, 4, 4), (2, 2, 2), (40, 4, 32)):
+
+        def once(_: Bench, size: int, most: int = most) -> None:
+            if size > most:
+                raise torch.OutOfMemoryError
+
+        monkeypatch.setattr("experiments.benchmarks.step.measure_once", once)
+        monkeypatch.setattr("experiments.benchmarks.memory.start_peak", lambda _: None)
+        found, fits = bench_that_fits(compose_config(*TYPED), study)
+        assert (found.config.training.batch_size, fits) == (batch, largest)
+    monkeypatch.setattr("experiments.benchmarks.step.measure_once", lambda *_: once(found, 99))
+    with pytest.raises(UserError, match="a step of one sample does not fit"):
+        bench_that_fits(compose_config(*TYPED), study)
 
 
 def test_without_a_study() -> None:

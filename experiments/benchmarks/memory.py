@@ -4,9 +4,9 @@ import gc
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
+import torch._dynamo
 
 CLEAR_REFS, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 RESET_PEAK = "5"  # proc(5): the peak of resident memory begins anew
@@ -32,14 +32,23 @@ def peak_gib(device: torch.device) -> float:
     return int(found[1]) * 1024 / GIB if found else float("nan")
 
 
-def largest_batch(bench: Any, once: Callable[[int], None]) -> int:
-    """The largest power of two for which ``once`` does not run out of the GPU's memory; 0 if not even 1 fits."""
-    size = 1
-    while size <= LARGEST_TRIED:
+def largest_batch(device: torch.device, once: Callable[[int], None], start: int) -> int:
+    """``start`` times or by the power of two with which ``once`` just does not run out of the GPU's memory; 0: none."""
+
+    def fits(size: int) -> bool:
+        torch._dynamo.reset()  # it stops compiling after some shapes
         try:
-            start_peak(bench.device)
+            start_peak(device)
             once(size)
         except torch.OutOfMemoryError:
-            break
-        size *= 2
-    return size // 2
+            return False
+        return True
+
+    size = start
+    if fits(size):
+        while 2 * size <= LARGEST_TRIED and fits(2 * size):
+            size *= 2
+        return size
+    while size and not fits(size := size // 2):
+        pass
+    return size

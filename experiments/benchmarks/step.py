@@ -27,6 +27,7 @@ from experiments.benchmarks.released import ALL, NONE, Habits, step_with_habits,
 from experiments.benchmarks.tables import keep, markdown, measured_by
 from experiments.settings import BenchmarkConfig, StudyConfig
 from gat.config import Config
+from gat.errors import UserError
 from gat.models.flops import iteration_flops
 from gat.platform import hardware, keep_freed_memory
 from gat.training.setup import compiles, make_networks, step_settings
@@ -52,13 +53,20 @@ class Running:
 
     bench: Bench
     habits: Habits
-    networks: Networks
-    constants: StepSettings
+    networks: Networks | None = None
+    constants: StepSettings | None = None
     peak_gib: float = float("nan")
     times: list[float] = field(default_factory=list)
 
+    @property
+    def seconds(self) -> float:
+        """Median of its steps; NaN if it did not fit."""
+        return statistics.median(self.times) if self.times else float("nan")
+
     def step(self) -> float:
         """Do one; its seconds."""
+        assert self.networks is not None
+        assert self.constants is not None
         batch, noise = self.bench.inputs(len(self.times), self.bench.config.training.batch_size)
         wait(self.bench.device)
         began = time.perf_counter()
@@ -81,17 +89,21 @@ def measure_all(bench: Bench, variants: Mapping[str, Habits], settings: Benchmar
     """Of each variant at least five steps and ``seconds`` of them.
 
     On a CPU in turns, a step of each at a time, so that what else the machine does meets all alike; on a GPU, whose memory
-    may not hold them together, one variant after the other.
+    may not hold them together, one variant after the other, and one that does not fit has no times.
     """
     groups = [list(variants)] if bench.device.type == "cpu" else [[name] for name in variants]
     found: dict[str, Running] = {}
     for group in groups:
-        running = {name: started(bench, variants[name], settings.warmup_steps) for name in group}
+        try:
+            running = {name: started(bench, variants[name], settings.warmup_steps) for name in group}
+        except torch.OutOfMemoryError:
+            found |= {name: Running(bench, variants[name]) for name in group}
+            continue
         while any(len(one.times) < FEWEST_STEPS or sum(one.times) < settings.seconds for one in running.values()):
             for one in running.values():
                 one.times.append(one.step())
         for name, one in running.items():
-            found[name] = replace(one, networks=None)  # type: ignore[arg-type]  # the next one may need the memory
+            found[name] = replace(one, networks=None)  # the next one may need the memory
     return found
 
 
@@ -171,33 +183,48 @@ def row_of(bench: Bench, name: str, seconds: float, peak_memory: float, peak_tfl
 def benchmark_step(config: Config, settings: BenchmarkConfig, study: StudyConfig, typed: Sequence[str]) -> None:
     """Measure, print, and keep the tables. ``typed``: the command's arguments, for the record."""
     keep_freed_memory()
-    bench = bench_of(config, study)
+    bench, largest = bench_that_fits(config, study)
     dtype = torch.bfloat16 if config.training.precision == "bf16" else torch.float32
     peak, share = matrix_tflops(bench.device, dtype), counted_share(bench)
     variants = variants_of(settings, compiles(config.training.compile, bench.device))
     found = measure_all(bench, variants, settings)
-    rows = [row_of(bench, name, statistics.median(one.times), one.peak_gib, peak) for name, one in found.items()]
+    rows = [row_of(bench, name, one.seconds, one.peak_gib, peak) for name, one in found.items()]
     table = pd.DataFrame(rows)
     slowest = table["images/s"].iloc[-1] if settings.as_released else float("nan")
     table["times as released"] = table["images/s"] / slowest
     networks, constants = networks_for(bench, NONE)
     split = pd.DataFrame(time_split(bench, networks, constants, settings.seconds))
-    fits = largest_batch(bench, lambda size: measure_once(bench, size)) if bench.device.type == "cuda" else None
     model = f"{config.model.family} {config.model.size}/{config.model.patch}"
     text = "\n\n".join(
         [
-            f"# Training step of {model}, batch {config.training.batch_size}, {config.training.precision}",
+            f"# Training step of {model}, batch {bench.config.training.batch_size}, {config.training.precision}",
             measured_by(" ".join(typed)),
             f"Largest matrix product: {peak:.3g} TFLOP/s. PyTorch counts {share:.3f} of the formula's FLOPs."
-            + (f" Largest batch that fits: {fits}." if fits else ""),
+            + (f" Largest batch that fits: {largest}." if largest else ""),
             markdown(table.drop(columns=["hardware", "device"])),
             f"## Where the time goes\n\n{markdown(split)}",
         ]
     )
     print(text)
-    kind = f"step-{config.model.family}-{config.model.size}{config.model.patch}-b{config.training.batch_size}"
+    kind = f"step-{config.model.family}-{config.model.size}{config.model.patch}-b{bench.config.training.batch_size}"
     for file in keep(Path(settings.out), kind, text + "\n", {"variants": table, "split": split}):
         print(file)
+
+
+def bench_that_fits(config: Config, study: StudyConfig) -> tuple[Bench, int | None]:
+    """What is measured, on a GPU with half the batch as often as it takes to fit, and the largest batch that does.
+
+    Raises :class:`UserError` if not even one sample fits.
+    """
+    bench = bench_of(config, study)
+    if bench.device.type != "cuda":
+        return bench, None
+    asked = config.training.batch_size
+    largest = largest_batch(bench.device, lambda size: measure_once(bench, size), asked)
+    if not largest:
+        raise UserError("a step of one sample does not fit the GPU's memory: use a smaller model.size")
+    training = replace(config.training, batch_size=min(asked, largest))
+    return bench_of(replace(config, training=training), study), largest
 
 
 def measure_once(bench: Bench, batch_size: int) -> None:
