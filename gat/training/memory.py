@@ -18,10 +18,8 @@ def next_mode(mode: str, *, compiled: bool) -> str | None:
     return modes[0] if modes else None
 
 
-def too_little_memory(training: TrainingConfig) -> str:
-    """What to tell when a step does not fit the GPU, and what helps, the cheapest first."""
-    choice = training.activation_checkpointing
-    better = None if choice == AUTO else next_mode(choice, compiled=False)
+def too_little_memory(training: TrainingConfig, better: str | None) -> str:
+    """What to tell when a step does not fit the GPU, and what helps, the cheapest first. ``better``: what keeps less."""
     helps = [f"training.activation_checkpointing={better}"] if better else []
     helps += [f"training.accumulation={2 * training.accumulation}", "or more processes"]
     return f"a step of training.batch_size={training.batch_size} does not fit the GPU's memory: try {', '.join(helps)}"

@@ -122,7 +122,7 @@ class Trainer:
             mode = next_mode(self.networks.generator.checkpointing, compiled=compiled)
             alone = first and self.processes.count == 1
             if training.activation_checkpointing != AUTO or mode is None or not alone:
-                raise UserError(too_little_memory(training)) from error
+                raise UserError(too_little_memory(training, mode)) from error
         # outside of the except clause, whose error holds on to the step's tensors
         self.networks = make_networks(self.config, self.dims, self.device, self.processes, checkpointing=mode)
         self.folder.restore(self.networks)
