@@ -214,8 +214,17 @@ def test_what_does_not_fit_is_begun_again_keeping_less(
     assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
-@pytest.mark.parametrize(("choice", "fails_at"), [("none", 1), ("auto", 2)])
-def test_what_does_not_fit_is_told(small: Compose, monkeypatch: pytest.MonkeyPatch, choice: str, fails_at: int) -> None:
+@pytest.mark.parametrize(
+    ("choice", "fails_at", "remedy"),
+    [
+        ("none", 1, "training.activation_checkpointing=selective, training.accumulation=2"),
+        ("auto", 2, "training.activation_checkpointing=selective, training.accumulation=2"),
+        ("full", 1, "training.accumulation=2"),
+    ],
+)
+def test_what_does_not_fit_is_told(
+    small: Compose, monkeypatch: pytest.MonkeyPatch, choice: str, fails_at: int, remedy: str
+) -> None:
     """By itself less is kept only if that was asked for, and at the first step: a later one follows changed networks."""
     steps = 0
 
@@ -227,5 +236,5 @@ def test_what_does_not_fit_is_told(small: Compose, monkeypatch: pytest.MonkeyPat
         return training_step(networks, *inputs)
 
     monkeypatch.setattr(trainer, "training_step", too_large)
-    with pytest.raises(UserError, match=r"a step of training\.batch_size=4 does not fit the GPU's memory: try "):
+    with pytest.raises(UserError, match=f"batch_size=4 does not fit the GPU's memory: try {remedy}, or more processes"):
         run(small(f"training.activation_checkpointing={choice}", run_folder=f"{choice}-{fails_at}"))

@@ -19,10 +19,12 @@ from experiments.settings import BenchmarkConfig, StudyConfig
 from gat.config import AutoencoderConfig, Config, MeasureConfig
 from gat.data.autoencoder import build_tiny, decode, load_autoencoder
 from gat.data.images import to_uint8
+from gat.evaluation.assess import check_measures
 from gat.evaluation.extractors import make_extractor
 from gat.evaluation.frechet import statistics
 from gat.evaluation.measures import frechet, kid, precision_recall
 from gat.models import Generator
+from gat.models.generator import Z_DIM
 from gat.platform import full_precision, keep_freed_memory
 
 
@@ -30,6 +32,7 @@ def benchmark_evaluation(
     config: Config, settings: BenchmarkConfig, measure: MeasureConfig, study: StudyConfig, typed: Sequence[str]
 ) -> None:
     """Measure, print, and keep the table. ``typed``: the command's arguments, for the record."""
+    check_measures(config.evaluation, measure)
     keep_freed_memory()
     bench, samples = bench_of(config, study), config.evaluation.samples
     with full_precision(), torch.no_grad():
@@ -73,7 +76,7 @@ def time_of_samples(bench: Bench, seconds: float) -> tuple[dict[str, float], int
     def one(watch: Stopwatch, number: int) -> None:
         nonlocal width
         torch.manual_seed(number)
-        z = torch.randn(config.batch_size, 64, device=bench.device)
+        z = torch.randn(config.batch_size, Z_DIM, device=bench.device)
         labels = torch.randint(bench.dims[0].num_classes, (config.batch_size,), device=bench.device)
         latents = watch("generator", lambda: generator(z, labels)[-1])
         images = watch("decoder", lambda: to_uint8(decode(decoder, latents, 1.0), config.to_uint8))
