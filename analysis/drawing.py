@@ -119,6 +119,11 @@ class Tracked(Source):
         self.ask(f"{PICTURES}/{name}")
         return super().picture(name)
 
+    @property
+    def found(self) -> bool:
+        """Whether any of them was there."""
+        return any(self.files.values())
+
     def ask(self, name: str) -> None:
         """Keep in mind."""
         self.files[name] = checksum(self.results / self.study / name)

@@ -2,7 +2,7 @@
 
     study=mini results=results      whose tables
     figures=mng,repa                which (default: all of them)
-    allow_partial=true              draw what there is, and print on each figure what is missing from it
+    allow_partial=true              draw what there is, and print on each figure what is missing; leave empty ones out
 
 Writes ``results/STUDY/figures/NAME.png`` and ``.pdf``. Figures whose records are whole are written in any case; a gap in
 those of another (a sweep that was not run, a run that failed, too few seeds) is an error that names the missing runs.
@@ -105,6 +105,9 @@ def draw_all(values: dict[str, str]) -> list[str]:
         figure = FIGURES[name].draw(source)
         if source.gaps and not allow_partial:
             gaps[name] = source.gaps
+            continue
+        if not source.found:
+            written.append(f"{name}: not drawn, as nothing of it was run")
             continue
         finish(figure, source, stem_of(source, name), allow_partial=allow_partial)
         written.append(f"{stem_of(source, name)}.png, .pdf" + (f" ({len(source.gaps)} gaps)" if source.gaps else ""))

@@ -88,6 +88,8 @@ def test_a_part_is_drawn_with_what_is_missing_on_it(partial: Path) -> None:
     told = draw_all({"results": str(partial), "allow_partial": "true"})
     assert len(told) == len(FIGURES)
     assert told[list(FIGURES).index("mng")].endswith("mng.png, .pdf (1 gaps)")
+    assert told[list(FIGURES).index("repa")] == "repa: not drawn, as nothing of it was run"
+    assert not (partial / "mini" / "figures" / "repa.png").exists()
     source = Source(partial, "mini")
     assert "not run" in texts(curves_of("repa")(source))
     assert "no picture" in texts(draw_features(source))
