@@ -199,6 +199,10 @@ def test_a_figure_bears_what_it_was_drawn_from(results: Path, tmp_path: Path) ->
         assert json.loads(image.info[TABLES]) == {name: checksum(study / name) for name in files}
     with Image.open(study / "figures" / "samples.png") as image:
         assert all(name.startswith("pictures/model_size-samples-") for name in json.loads(image.info[TABLES]))
-    draw_all({"results": str(tmp_path), "figures": "repa", "allow_partial": "true"})
-    with Image.open(tmp_path / "mini" / "figures" / "repa.png") as image:
-        assert json.loads(image.info[TABLES]) == {"repa.csv": ""}
+    (tmp_path / "mini").mkdir()
+    for kind in ("csv", "json"):
+        shutil.copy(study / f"mng-layer_lpips.{kind}", tmp_path / "mini")
+    draw_all({"results": str(tmp_path), "figures": "layer_lpips", "allow_partial": "true"})
+    with Image.open(tmp_path / "mini" / "figures" / "layer_lpips.png") as image:
+        there = {"mng-layer_lpips.csv": checksum(study / "mng-layer_lpips.csv")}
+        assert json.loads(image.info[TABLES]) == there | {"mng-pca_features.csv": ""}
