@@ -233,11 +233,12 @@ def require_columns(table: Table, *columns: str, there: Container[str] | None = 
 
 
 def say(axes: Axes, text: str, which: str = "xy") -> None:
-    """A panel without a drawing; ``which``: axes that lose their ticks."""
+    """A panel without a drawing; ``which``: axes whose ticks it hides (others that share them keep theirs)."""
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color="#777777")
-    for axis in [axis for name, axis in (("x", axes.xaxis), ("y", axes.yaxis)) if name in which]:
-        axis.set_major_locator(NullLocator())
-        axis.set_minor_locator(NullLocator())
+    if "x" in which:
+        axes.tick_params(axis="x", which="both", bottom=False, labelbottom=False)
+    if "y" in which:
+        axes.tick_params(axis="y", which="both", left=False, labelleft=False)
 
 
 def logarithmic(axes: Axes, which: str, ticks: Sequence[float] | None = None) -> bool:

@@ -53,6 +53,18 @@ def test_all_figures_of_a_study_whose_runs_all_diverged(lost: Path) -> None:
     assert texts(draw_ablations(Source(lost, "mini"))).count(EVERY_LOST) == 6
 
 
+def test_an_empty_panel_leaves_the_others_their_ticks(results: Path, tmp_path: Path) -> None:
+    """They share an axis."""
+    (tmp_path / "mini").mkdir()
+    for kind in ("csv", "json"):
+        shutil.copy(results / "mini" / f"repa-cknna.{kind}", tmp_path / "mini")
+    figure = draw_alignment(Source(tmp_path, "mini"))
+    figure.draw_without_rendering()
+    drawn, empty = figure.axes
+    assert sum(bool(label.get_text()) and label.get_visible() for label in drawn.get_yticklabels()) > 2
+    assert not any(label.get_visible() for label in empty.get_yticklabels())
+
+
 def test_all_figures_of_nothing(tmp_path: Path) -> None:
     assert len(draw_all({"results": str(tmp_path), "allow_partial": "true"})) == len(FIGURES)
 
