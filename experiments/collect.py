@@ -1,7 +1,8 @@
 """Gather the records of sweeps into tidy tables: ``python experiments/collect.py [sweep=NAME] [study=NAME]``.
 
 Writes ``results/STUDY/SWEEP.csv``, a row per run and evaluation (columns: results/README.md), and beside it ``SWEEP.json``:
-claim and rule as they stood when the runs were submitted, and which runs are missing. ``runs=FOLDER``, ``results=FOLDER``.
+claim and rule as they stood when the runs were submitted, and which runs are missing; and ``records/RUN.json``, the record of
+each run that has ended. ``runs=FOLDER``, ``results=FOLDER``.
 """
 
 import sys
@@ -11,11 +12,12 @@ import pandas as pd
 
 from experiments.exits import exits
 from experiments.study.arguments import FILTERS, find_submissions, parse
-from experiments.study.records import newest_runs, protocols_of, rows_of_run, split
+from experiments.study.records import newest_runs, protocols_of, records_of, rows_of_run, split
 from experiments.study.states import ENDED, run_states
 from experiments.study.submission import Submission
 from gat.files import replacing, told, write_json
 
+RECORDS = "records"
 ARGUMENTS = FILTERS | {
     "results": "folder of the tables (default: results)",
     "submission": "id of a submission, for its settings instead of the newest's",
@@ -29,14 +31,16 @@ def collect(mine: list[Submission], others: list[Submission], everything: list[S
     at = newest.claim["at"] if newest.claim else "evaluations"
     rows = [row for s, entry in runs for row in rows_of_run(s, entry, states[entry.run_folder], at)]
     missing = [(entry, states[entry.run_folder]) for _, entry in runs if states[entry.run_folder].kind not in ENDED]
-    protocols = protocols_of(runs)
+    protocols, records = protocols_of(runs), records_of(runs)
     file = results / newest.study / f"{newest.sweep}.csv"
     with told(f"table {file}", "collect again"):
-        file.parent.mkdir(parents=True, exist_ok=True)
+        (file.parent / RECORDS).mkdir(parents=True, exist_ok=True)
         with replacing(file) as stream:
             pd.DataFrame(rows).to_csv(stream, index=False)
         absent = [f"{entry.arm}, seed {entry.seed}" for entry, _ in missing]
         write_json(file.with_suffix(".json"), head(mine, absent) | {"protocols": protocols})
+        for name, record in records.items():
+            write_json(file.parent / RECORDS / f"{name}.json", record)
     print(f"{file}: {len(rows)} rows of {len(runs)} runs, {len(missing)} of them missing")
     for entry, state in missing:
         print(f"  missing: {entry.arm}, seed {entry.seed}: {state.kind} {state.detail}".rstrip())

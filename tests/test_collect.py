@@ -73,6 +73,11 @@ def test_a_row_per_evaluation_and_every_run_has_one(
     write_run(runs / "run-1", LINES[:1], record_of("diverged", final_metrics=LINES[0], protocols={}))
     table = collect(monkeypatch)
     assert list(table["arm"]) == ["arm0", "arm0", "arm1", "arm2"]
+    kept = {file.name: json.loads(file.read_text()) for file in Path("results/mini/records").iterdir()}
+    assert kept.keys() == {"run-0.json", "run-1.json"}
+    config = record_of()["config"]
+    del config["paths"]  # of the machine that made it
+    assert kept["run-0.json"] == record_of() | {"run_folder": "run-0", "config": config}
     assert list(table["status"]) == ["finished", "finished", "diverged", "failed"]
     assert list(table["step"][:3]) == [2, 4, 1]
     assert list(table["distance"][:2]) == [20.0, 10.0]

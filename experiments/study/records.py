@@ -80,6 +80,18 @@ def _measured(line: Mapping[str, Any], record: dict[str, Any]) -> dict[str, Any]
     }
 
 
+def records_of(runs: Sequence[tuple[Submission, Entry]]) -> dict[str, dict[str, Any]]:
+    """Records of ended runs by name, less where things lay on the machine that made them."""
+    found: dict[str, dict[str, Any]] = {}
+    for _, entry in runs:
+        folder = Path(entry.run_folder)
+        if record := read_record(folder, entry.identity):
+            config = {key: value for key, value in record["config"].items() if key != "paths"}
+            kept = {key: value for key, value in record.items() if key != "checkpoint"}
+            found[folder.name] = kept | {"run_folder": folder.name, "config": config}
+    return found
+
+
 def protocols_of(runs: Sequence[tuple[Submission, Entry]]) -> dict[str, dict[str, Any]]:
     """The protocol of all distances of ended runs, by id; :class:`gat.errors.UserError` if there are several."""
     found: dict[str, dict[str, Any]] = {}
