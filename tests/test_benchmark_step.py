@@ -176,7 +176,7 @@ def test_the_batch_is_made_to_fit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_a_study() -> None:
-    with pytest.raises(UserError, match=r"benchmark\.py step needs study=mini, cifar10 or imagenet256"):
+    with pytest.raises(UserError, match=r"benchmark\.py step and evaluation need study=mini, cifar10 or imagenet256"):
         bench_of(compose_config(), surroundings(composed()).study)
 
 
