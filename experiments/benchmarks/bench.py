@@ -56,7 +56,9 @@ class Bench:
 def bench_of(config: Config, study: StudyConfig) -> Bench:
     """From settings; :class:`UserError` without a study, which says what latents and teacher are like."""
     if study.latent_side is None or study.num_classes is None or study.teacher_width is None:
-        raise UserError("benchmark.py step and evaluation need study=mini, cifar10 or imagenet256: it says how large latents are")
+        raise UserError(
+            "benchmark.py step and evaluation need study=mini, cifar10 or imagenet256: it says how large latents are"
+        )
     model = config.model
     shared = {
         "patch": model.patch,
