@@ -1,4 +1,4 @@
-"""The machine: which device to use, what to record of it, and one setting that CPU training needs."""
+"""The machine: which device to use, what to record of it, and how it is to compute."""
 
 import contextlib
 import ctypes
@@ -56,6 +56,17 @@ def keep_freed_memory() -> None:
         libc.mallopt(M_MMAP_MAX, 0)
         libc.mallopt(M_TRIM_THRESHOLD, KEEP_BYTES)
         libc.mallopt(M_TOP_PAD, GROW_BYTES)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch's work on the CPU in one thread: the order of its sums, and so their rounding, depends on the number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager

@@ -233,6 +233,20 @@ def test_training_is_a_function_of_the_seed(digits: NDArray[np.uint8]) -> None:
     assert not torch.allclose(first, other)
 
 
+def test_training_does_not_depend_on_the_threads(digits: NDArray[np.uint8]) -> None:
+    """Two jobs that prepare the same data, one beside others and one alone, must get the same latents."""
+    config, before = autoencoder_config(train_images=24), torch.get_num_threads()
+    digests = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            digests.append(weights_digest(train_tiny_autoencoder(digits, config, 0, CPU)))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert digests[0] == digests[1]
+
+
 def test_scaling_factor_gives_unit_deviation(digits: NDArray[np.uint8], trained: AutoencoderKL) -> None:
     means = encode_moments(trained, to_signed(digits)).chunk(2, dim=1)[0]
     assert float((means * trained.config["scaling_factor"]).std()) == pytest.approx(1, abs=1e-4)

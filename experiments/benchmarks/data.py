@@ -8,8 +8,7 @@ import math
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -31,7 +30,7 @@ from gat.data.sources import open_source
 from gat.data.workers import read_ahead
 from gat.models.flops import iteration_flops
 from gat.models.sizes import discriminator_dims, generator_dims
-from gat.platform import cores
+from gat.platform import cores, one_thread
 
 BATCH = 64
 STRETCHES = 5
@@ -65,17 +64,6 @@ def benchmark_data(config: Config, settings: BenchmarkConfig) -> None:
         print(f"\n(not measured: {own}, which is not prepared)")
     for file in keep(Path(settings.out), "data", text + "\n", {"reading": read, "making": made, "workers": need}):
         print(file)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """PyTorch with one thread, as in a worker."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def rate(work: Callable[[int], int], seconds: float) -> float:

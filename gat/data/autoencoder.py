@@ -19,6 +19,7 @@ from tqdm import tqdm
 from gat.config import AutoencoderConfig
 from gat.data.images import to_signed
 from gat.errors import UserError, first_line
+from gat.platform import one_thread
 from gat.rng import make_generator, seeded_init
 
 LOGVAR_RANGE = (-30.0, 20.0)
@@ -79,10 +80,12 @@ def decode(model: AutoencoderKL, latents: Tensor, scale: float) -> Tensor:
     return model.decode((latents / scale).to(model.device, model.dtype)).sample
 
 
+@one_thread()
 def train_tiny_autoencoder(images: Images, config: AutoencoderConfig, seed: int, device: torch.device) -> AutoencoderKL:
     """Train a tiny AutoencoderKL on ``images``; its ``scaling_factor`` gives latents unit variance.
 
-    Loss per image: sum of squared errors + kl_weight * KL. Adam under the one-cycle rule.
+    Loss per image: sum of squared errors + kl_weight * KL. Adam under the one-cycle rule. On the CPU in one thread, so that
+    the weights, and with them all latents, do not depend on how many a machine or a job has.
     """
     with seeded_init(seed):
         model = build_tiny(config).to(device)
