@@ -105,10 +105,11 @@ def cores() -> int:
 
 
 def hardware() -> dict[str, Any]:
-    """Processor, cores usable, memory in GiB, and GPUs by name."""
+    """Processor, cores usable, PyTorch's threads (rounding on the CPU depends on them), memory in GiB, and GPUs by name."""
     return {
         "cpu": _cpu_name(),
         "cores": cores(),
+        "threads": torch.get_num_threads(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }

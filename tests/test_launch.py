@@ -169,9 +169,13 @@ def shape(processes: int, gpus_per_node: int, *, on_gpu: bool = True, **values: 
     return slurm.resources(study, ClusterConfig(**dict(settings.cluster) | {"gpus_per_node": gpus_per_node}))
 
 
+def study_with(study: str, **values: object) -> StudyConfig:
+    return StudyConfig(**dict(composed([f"study={study}", "data.root=/images"]).study) | values)
+
+
 def test_as_many_local_jobs_as_the_machine_carries(monkeypatch: pytest.MonkeyPatch) -> None:
     def jobs(study: str, **values: object) -> int:
-        return local.fitting_jobs(StudyConfig(**dict(composed([f"study={study}", "data.root=/images"]).study) | values))
+        return local.fitting_jobs(study_with(study, **values))
 
     monkeypatch.setattr(local, "cores", lambda: 8)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
@@ -183,6 +187,13 @@ def test_as_many_local_jobs_as_the_machine_carries(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     assert local.visible_gpus() == [0, 1, 2, 3]
     assert jobs("imagenet256") == 1  # eight processes on four GPUs: the run itself says what is missing
+
+
+def test_threads_of_a_local_process_do_not_depend_on_who_else_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "cores", lambda: 8)
+    assert [local.threads_of(study_with("mini"), width) for width in (1, 8)] == [1, 1]
+    assert local.threads_of(study_with("mini", cpus_per_process=16), 1) == 8  # no more than there are
+    assert [local.threads_of(study_with("none", processes=2), width) for width in (1, 2, 9)] == [4, 2, 1]
 
 
 def test_a_task_per_gpu() -> None:

@@ -21,6 +21,7 @@ def test_unknown_and_absent_devices(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_record_of_the_machine() -> None:
     facts = hardware()
     assert facts["cores"] == len(os.sched_getaffinity(0))
+    assert facts["threads"] == torch.get_num_threads()
     assert facts["cpu"]
     assert facts["memory_gib"] > 0.5
     assert versions()["torch"] == torch.__version__.split("+")[0]

@@ -104,6 +104,19 @@ def test_of_local_jobs_whose_queue_is_gone(runs: Path) -> None:
     ]
 
 
+def test_of_local_jobs_that_the_kernel_killed(runs: Path) -> None:
+    """submitit leaves a result of whatever ends by itself, well or with an exception, and none of what is killed."""
+    submission = submission_of(runs, "", "", launcher="local")
+    (submission.folder / "queue-jobs.json").write_text(
+        '{"0": {"state": "ended", "job": "55"}, "1": {"state": "ended", "job": "56"}}'
+    )
+    (submission.logs / "55_0_result.pkl").touch()
+    assert [s.detail for s in states(submission)] == [
+        "died without a word",
+        "died without a word (killed or crashed: where memory ran out, run fewer at a time with launch.local_jobs=1)",
+    ]
+
+
 def test_a_queue_of_another_machine_cannot_be_seen_from_here(runs: Path) -> None:
     submission = submission_of(runs, "", launcher="local")
     file = submission.folder / "submission.json"

@@ -37,7 +37,7 @@ def start_queue(submission: Submission, study: StudyConfig, jobs_at_a_time: int 
     command += [str(width), str(study.processes), str(int(uses_gpus(study)))]
     environment = dict(os.environ)
     if not uses_gpus(study):  # threads of jobs side by side would wait for each other
-        environment.setdefault("OMP_NUM_THREADS", str(max(1, cores() // (width * study.processes))))
+        environment.setdefault("OMP_NUM_THREADS", str(threads_of(study, width)))
     with (submission.folder / "queue.log").open("w") as log:
         queue = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
@@ -51,6 +51,16 @@ def fitting_jobs(study: StudyConfig) -> int:
     if uses_gpus(study):
         return max(1, torch.cuda.device_count() // study.processes)
     return max(1, cores() // (study.processes * (study.cpus_per_process or cores())))
+
+
+def threads_of(study: StudyConfig, jobs_at_a_time: int) -> int:
+    """Threads of a process: as many as SLURM would give it cores, or its share where the study does not say.
+
+    Not more for a job that is alone: rounding depends on the number, and the same run should give the same digits.
+    """
+    if study.cpus_per_process:
+        return min(study.cpus_per_process, cores())
+    return max(1, cores() // (jobs_at_a_time * study.processes))
 
 
 def visible_gpus() -> list[int]:

@@ -14,6 +14,7 @@ from gat.training.results import read_metrics, read_record
 ENDED = ("finished", "diverged")
 UNDER_WAY = ("queued", "running")
 SILENT_TAIL_BYTES = 4096
+KILLED = "killed or crashed: where memory ran out, run fewer at a time with launch.local_jobs=1"
 DISTANCES, RECONSTRUCTION = ("FID", "FD-", "CLIP-FID"), "-reconstruction"
 
 
@@ -82,10 +83,13 @@ def _local(submission: Submission, entry: Entry) -> tuple[str | None, str, str |
     told = jobs.get(entry.index)
     if told is None:
         return "queued" if alive else None, "" if alive else "the local queue ended before it began", None
-    running = told["state"] == "running"
+    running, job = told["state"] == "running", told["job"]
     if running and not alive:
-        return None, "the local queue ended", told["job"]
-    return "running" if running else None, "", told["job"]
+        return None, "the local queue ended", job
+    killed = (
+        not running and not (submission.logs / f"{job}_0_result.pkl").exists()
+    )  # submitit's, of whatever ended by itself
+    return "running" if running else None, KILLED if killed else "", job
 
 
 def _why(error_file: Path, word: str, log: Path | None) -> str:
