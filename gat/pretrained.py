@@ -70,9 +70,16 @@ def load_pretrained(where: str) -> Pretrained:
         return _from_folder(path)
     if path.is_file():
         return _from_file(path, where)
-    if where.count("/") in (1, 2) and not path.is_absolute() and path.suffix not in (*PICKLES, ".safetensors"):
+    if _may_be_on_the_hub(where):
         return replace(_from_folder(fetch(where)), fetched=True)
     raise UserError(f"checkpoint={where}: no such file or folder: give {WHAT_THERE_IS}")
+
+
+def _may_be_on_the_hub(where: str) -> bool:
+    """Whether ``where``, which is not here, reads as a hub name: not RUNS/RUN misspelt, where the folder RUNS is here."""
+    first, *rest = where.split("/")
+    named = len(rest) in (1, 2) and first not in ("", ".", "..", "~")
+    return named and Path(where).suffix not in (*PICKLES, ".safetensors") and not Path(first).is_dir()
 
 
 def fetch(where: str) -> Path:

@@ -187,6 +187,17 @@ def test_a_hub_name_without_network(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     refused("BiliSakura/GAT-diffusers/GAT-XL-2-256", r"not to be had from the hub \(.*fetch it elsewhere")
 
 
+@pytest.mark.parametrize("where", ["runs/misspelt", "./runs/misspelt", "../nothing", "/nothing/here"])
+def test_a_misspelt_run_is_not_asked_of_the_hub(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(*_: object, **__: object) -> str:
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", asked)
+    (tmp_path / "runs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    refused(where, f"^checkpoint={where}: no such file or folder: give a run's folder")
+
+
 def test_a_hub_name_takes_the_subfolders_generator_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reference: Vectors
 ) -> None:
