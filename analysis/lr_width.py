@@ -56,14 +56,14 @@ from analysis.drawing import (
     say,
     source_of,
     through_centre,
-    usable,
     why_empty,
     write_numbers,
 )
+from analysis.layout import Panel, figure_of
 from analysis.paper import number
 from analysis.scaling import ends
 from analysis.slopes import grid_step_of
-from analysis.style import colors_of, legend_in, panels
+from analysis.style import colors_of, legend_in
 from analysis.tables import Source, Table
 
 CHANGES = {"g_output_change": "generator_width", "d_output_change": "discriminator_width"}
@@ -165,24 +165,7 @@ def rate_fit(table: Table, what: str) -> Fit:
 
 def draw_lr_width(source: Source) -> Figure:
     """Output changes, rates and curves in six panels."""
-    figure, (g_change, d_change, boundary, optimum, cells, cross) = panels(3, 2, height_in=4.0)
-    sizes, grid, check = (source.table(sweep) for sweep in ("update_size", "lr_grid", "lr_crosscheck"))
-    for axes, change in ((g_change, "g_output_change"), (d_change, "d_output_change")):
-        axes.set_title("change of G's samples per step" if axes is g_change else "change of D's logits per step")
-        if usable(axes, sizes, change, CHANGES[change], "size") and sizes is not None:
-            draw_changes(axes, sizes, change)
-    for axes, what in ((boundary, "largest trainable rate"), (optimum, "best rate")):
-        axes.set_title(what)
-        if usable(axes, grid, *GRID) and grid is not None:
-            draw_rates(axes, grid, what)
-    cells.set_title("distance by rate and width")
-    if usable(cells, grid, *GRID) and grid is not None:
-        draw_cells(cells, grid)
-    cross.set_title("S and B at their own and each other's rate")
-    if usable(cross, check, "distance") and check is not None:
-        draw_curves(cross, check)
-        legend_in(cross)
-    return figure
+    return figure_of(source, PANELS, in_a_row=3, height_in=4.0)
 
 
 def draw_changes(axes: Axes, table: Table, change: str) -> None:
@@ -267,6 +250,33 @@ def draw_cells(axes: Axes, table: Table) -> None:
     axes.set_ylabel("multiple of the rule's rate")
     axes.set_title(f"{name_of_distance(table)} (x: diverged seeds)")
     note_left_out(axes, rows["measured"])
+
+
+def draw_cross(axes: Axes, table: Table) -> None:
+    """Distances over training of S and B at their own and at each other's rate."""
+    draw_curves(axes, table)
+    legend_in(axes)
+
+
+def changes_panel(title: str, change: str) -> Panel:
+    """Of one quantity of update_size."""
+    columns = (change, CHANGES[change], "size")
+    return Panel(title, "update_size", columns, lambda axes, table: draw_changes(axes, table, change))
+
+
+def rates_panel(what: str) -> Panel:
+    """Of one choice from lr_grid."""
+    return Panel(what, "lr_grid", GRID, lambda axes, table: draw_rates(axes, table, what))
+
+
+PANELS = (
+    changes_panel("change of G's samples per step", "g_output_change"),
+    changes_panel("change of D's logits per step", "d_output_change"),
+    rates_panel("largest trainable rate"),
+    rates_panel("best rate"),
+    Panel("distance by rate and width", "lr_grid", GRID, draw_cells),
+    Panel("S and B at their own and each other's rate", "lr_crosscheck", ("distance",), draw_cross),
+)
 
 
 def numbers_of(source: Source) -> tuple[list[Fit], pd.DataFrame]:

@@ -9,6 +9,7 @@ from scipy import stats
 
 from analysis.curves import draw_curves, name_of_distance
 from analysis.drawing import LOST_COLOR, confidence_of, logarithms_of, lost_of, positive, usable
+from analysis.layout import Panel, figure_of
 from analysis.style import colors_of, legend_below, legend_in, panels
 from analysis.tables import Source, Table
 
@@ -63,14 +64,8 @@ def draw_mng(source: Source) -> Figure:
 
 def draw_ablations(source: Source) -> Figure:
     """The cheap ablations and the open questions: a panel each."""
-    figure, axes = panels(3, 2, height_in=2.9)
-    for panel, sweep in zip(axes, ABLATIONS, strict=True):
-        table = source.table(sweep)
-        if usable(panel, table, "distance", "end"):
-            assert table is not None
-            draw_ends(panel, table)
-        panel.set_title(sweep)
-    return figure
+    ends = [Panel(sweep, sweep, ("distance", "end"), draw_ends) for sweep in ABLATIONS]
+    return figure_of(source, ends, in_a_row=3, height_in=2.9)
 
 
 def draw_ends(axes: Axes, table: Table) -> None:
