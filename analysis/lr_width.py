@@ -19,8 +19,8 @@ Intervals of slopes: t, from the scatter of seeds pooled over widths; of rates w
 verdicts (analysis/slopes.py). Arms of update_size with a diverged seed are in no fit.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from analysis.command import run_command
 from analysis.curves import draw_curves, name_of_distance
@@ -38,20 +37,15 @@ from analysis.drawing import (
     PAPER_LINE,
     SEED_ALPHA,
     Fit,
-    Points,
-    confidence_of,
     facts_of,
     finish,
-    fitted,
     has,
-    left_out_of,
     logarithmic,
     logarithms_of,
     lost_of,
     mark_lost,
     note_left_out,
     partial_of,
-    positive,
     require_whole,
     say,
     source_of,
@@ -60,107 +54,25 @@ from analysis.drawing import (
     write_numbers,
 )
 from analysis.layout import Panel, figure_of
-from analysis.paper import number
+from analysis.lr_fits import (
+    CHANGES,
+    CHOSEN,
+    DECIDING,
+    WIDTH,
+    change_fits,
+    change_points,
+    changes_of,
+    rate_fit,
+    rate_points,
+    rates_of,
+)
 from analysis.scaling import ends
-from analysis.slopes import grid_step_of
 from analysis.style import colors_of, legend_in
 from analysis.tables import Source, Table
 
-CHANGES = {"g_output_change": "generator_width", "d_output_change": "discriminator_width"}
-RATES = {"fixed": "log-log slope of output change", "rule": "the same under the rule"}
 RATE_NAMES = {"fixed": "S's rate", "rule": "own rate"}
-DECIDING = ("S", "B")
-WIDTH = "generator_width"
 GRID = ("lr_g", "lr_multiple", WIDTH, "distance", "step")
 """Columns that are needed of lr_grid."""
-
-
-@dataclass(frozen=True)
-class Rate:
-    """What a seed's runs at one width say of a learning rate."""
-
-    width: float
-    seed: int
-    rate: float
-    edge: str
-    """``inside``; at the ``upper`` edge of the grid (it may lie higher), or at the ``lower`` one."""
-
-
-def changes_of(table: Table, change: str) -> pd.DataFrame:
-    """Of each arm and seed of update_size: how its rate is set, size, width, and the geometric mean of the change."""
-    rows = table.ended[positive(table.ended[change]).notna()]
-    logs = rows.assign(change=np.log(rows[change]), how=rows["arm"].str.split(",").str[0])
-    found = logs.groupby(["arm", "how", "size", CHANGES[change], "seed"], as_index=False)["change"].mean()
-    lost = found["arm"].map(lost_of(table)).fillna(0).astype(int)
-    return found.rename(columns={CHANGES[change]: "width"}).assign(change=np.exp(found["change"]), lost=lost)
-
-
-def change_points(found: pd.DataFrame, how: str, sizes: tuple[str, ...] | None = None) -> Points:
-    """Logarithms by width, of arms without a diverged seed."""
-    rows = found[(found["how"] == how) & (found["lost"] == 0)]
-    rows = rows[rows["size"].isin(sizes)] if sizes else rows
-    return {float(width): np.log(one["change"].to_numpy(np.float64)) for width, one in rows.groupby("width")}
-
-
-def change_fits(table: Table, change: str) -> dict[str, tuple[Fit, Fit]]:
-    """Slopes by how the rate is set: of S and B, and of all."""
-    found, confidence, left_out = changes_of(table, change), confidence_of(table), left_out_of(table)
-
-    def fit(how: str, sizes: tuple[str, ...] | None) -> Fit:
-        what = f"slope of {change} over width, {how} rate, {'S and B' if sizes else 'all sizes'}"
-        paper, points = number("update_size", RATES[how]), change_points(found, how, sizes)
-        return fitted(what, points, confidence, by_t=True, fewest=2, paper=paper, left_out=left_out)
-
-    return {how: (fit(how, DECIDING), fit(how, None)) for how in RATES}
-
-
-def largest(runs: pd.DataFrame) -> tuple[float, str]:
-    """Of a seed's runs at one width: the largest rate that trains, and at which edge it stands; lowest rate if none does."""
-    trained = runs.loc[runs["status"] == "finished", "lr_g"]
-    if trained.empty:
-        return float(runs["lr_g"].min()), "lower"
-    return float(trained.max()), "upper" if trained.max() == runs["lr_g"].max() else "inside"
-
-
-def best(runs: pd.DataFrame) -> tuple[float, str]:
-    """The rate with the lowest distance at the end, and at which edge it stands; lowest rate if none has a distance."""
-    trained = runs.dropna(subset=["distance"])
-    if trained.empty:
-        return float(runs["lr_g"].min()), "lower"
-    rate = float(trained.loc[trained["distance"].idxmin(), "lr_g"])
-    return rate, "upper" if rate == runs["lr_g"].max() else "lower" if rate == runs["lr_g"].min() else "inside"
-
-
-CHOSEN: dict[str, Callable[[pd.DataFrame], tuple[float, str]]] = {"largest trainable rate": largest, "best rate": best}
-
-
-def rates_of(table: Table, what: str) -> list[Rate]:
-    """The chosen rate of each width and seed."""
-    groups = ends(table).groupby([WIDTH, "seed"])
-    return [Rate(float(width), int(seed), *CHOSEN[what](runs)) for (width, seed), runs in groups]
-
-
-def rate_points(rates: list[Rate]) -> tuple[Points, list[str]]:
-    """Logarithms by width of rates inside the grid, and the widths that are left out, in words."""
-    points: Points = {}
-    left_out = []
-    for width in sorted({rate.width for rate in rates}):
-        here = [rate for rate in rates if rate.width == width]
-        inside: NDArray[np.float64] = np.array([rate.rate for rate in here if rate.edge == "inside"])
-        if len(inside) == len(here):
-            points[width] = np.log(inside)
-        else:
-            left_out.append(f"width {width:g}: {len(here) - len(inside)} of {len(here)} seeds at the grid's edge")
-    return points, left_out
-
-
-def rate_fit(table: Table, what: str) -> Fit:
-    """Slope of the chosen rate against width."""
-    points, left_out = rate_points(rates_of(table, what))
-    paper = number("lr_grid", f"log-log slope of the {what}")
-    step = grid_step_of(table.ended, {"x": WIDTH, "over": "lr_g"})
-    how: dict[str, Any] = {"paper": paper, "left_out": left_out, "grid_step": step}
-    return fitted(f"slope of the {what} over width", points, confidence_of(table), by_t=True, **how)
 
 
 def draw_lr_width(source: Source) -> Figure:
