@@ -4,10 +4,10 @@ Runs where ``CIFAR10_IMAGES`` names CIFAR-10 as JPEGs: a tar archive of, or a fo
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 import time
 from pathlib import Path
 
@@ -33,8 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert IMAGES is not None
     given = Path(IMAGES).absolute()
     if given.is_file():
-        with tarfile.open(given) as archive:
-            archive.extractall(folder / "given", filter="data")
+        shutil.unpack_archive(given, folder / "given")
         given = folder / "given"
     for split in ("train", "test"):
         (place,) = [path for path in (given / split, *given.glob(f"*/{split}")) if path.is_dir()]
