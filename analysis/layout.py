@@ -30,7 +30,7 @@ def figure_of(source: Source, all_panels: Sequence[Panel], in_a_row: int, height
     figure, places = panels(in_a_row, math.ceil(len(shown) / in_a_row), height_in=height_in)
     for axes in places[len(shown) :]:
         axes.remove()
-    for axes, panel in zip(places, shown, strict=False):
+    for axes, panel in zip(places[: len(shown)], shown, strict=True):
         axes.set_title(panel.title)
         table = tables[panel.sweep]
         if usable(axes, table, *panel.columns) and table is not None:

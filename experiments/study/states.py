@@ -86,9 +86,8 @@ def _local(submission: Submission, entry: Entry) -> tuple[str | None, str, str |
     running, job = told["state"] == "running", told["job"]
     if running and not alive:
         return None, "the local queue ended", job
-    killed = (
-        not running and not (submission.logs / f"{job}_0_result.pkl").exists()
-    )  # submitit's, of whatever ended by itself
+    left = (submission.logs / f"{job}_0_result.pkl").exists()  # by submitit, of whatever ended by itself
+    killed = not running and not left
     return "running" if running else None, KILLED if killed else "", job
 
 
