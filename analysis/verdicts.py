@@ -107,7 +107,7 @@ def judge(values: dict[str, str]) -> list[str]:
                     stream.write(text.encode())
     if broken := [note for one in verdicts if one.verdict == NOT_JUDGED for note in one.notes]:
         raise UserError(f"{files[0]} is written, but claims could not be judged: " + "; ".join(broken))
-    page = write_report(results, others | {study: verdicts}, CAPTIONS)
+    page = write_report(results, dict(sorted((others | {study: verdicts}).items())), CAPTIONS)
     rows = [{"claim": one.claim["id"], "seeds": one.seeds, "verdict": one.verdict} for one in verdicts]
     return [pd.DataFrame(rows).to_string(index=False, justify="left"), str(files[0]), str(page)]
 

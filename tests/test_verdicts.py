@@ -102,6 +102,16 @@ def test_the_documents(tmp_path: Path) -> None:
     assert (tmp_path / "README.md").read_text() == written
 
 
+def test_the_page_does_not_depend_on_the_study_asked_for_last(tmp_path: Path) -> None:
+    for study in ("mini", "other"):
+        write_results(tmp_path, "mng", mng_table(A, B), study=study)
+    pages = []
+    for study in ("mini", "other"):
+        judge({"results": str(tmp_path), "study": study})
+        pages.append((tmp_path / "report.html").read_text())
+    assert pages[0] == pages[1]
+
+
 def test_a_text_without_markers_is_left_alone() -> None:
     assert included("nothing here\n", "mini", []) == "nothing here\n"
     other = "<!-- verdicts cifar10 -->\n<!-- end of verdicts cifar10 -->"
