@@ -161,6 +161,8 @@ class LaunchConfig:
     """Return when all jobs have ended instead of at once."""
     local_jobs: int | None
     """Local processes: jobs at a time; null: as many as the machine's GPUs, or cores, carry."""
+    arms: list[str] | None
+    """Arms of the sweep to launch; null: all."""
 
 
 @dataclass

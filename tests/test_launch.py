@@ -69,6 +69,15 @@ def test_submission_lists_every_run_with_its_frozen_configuration(typed: Command
     assert not list((tmp_path / "runs").glob("image*"))  # nothing ran
 
 
+def test_some_arms_of_a_sweep_are_the_same_sweep(typed: Command) -> None:
+    assert typed("sweep=lr_crosscheck", "launch.arms=[B_at_rate_of_S,S]")[0] == 0
+    assert typed("sweep=lr_crosscheck")[0] == 0
+    some, whole = typed.started
+    assert [entry.arm for entry in some.entries] == ["S", "B_at_rate_of_S"]
+    assert some.base == whole.base
+    assert {entry.identity for entry in some.entries} < {entry.identity for entry in whole.entries}
+
+
 def test_a_configuration_of_another_version_is_told(typed: Command) -> None:
     typed("sweep=repa")
     file = typed.started[0].config_file(0)

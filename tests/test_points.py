@@ -40,6 +40,30 @@ def test_command_line_wins() -> None:
     ]
 
 
+def test_some_arms_alone() -> None:
+    own = sweep(arms={"one": {"a": 1}, "two": {"a": 2}, "three": {"a": 3}}, grid={"size": ["S"]})
+    points = expand(own, {"training.seed": ["0"]}, ["three", "one"])
+    assert [point[-1] for point in points] == ["sweep.arm='one,size=S'", "sweep.arm='three,size=S'"]
+    assert expand(own, {}, []) == expand(own, {})
+
+
+def test_unknown_arm() -> None:
+    with pytest.raises(UserError, match=r"launch\.arms: sweep 'test' has no arm 'c' \(its arms: a, b\)"):
+        expand(sweep(arms={"a": {}, "b": {"x": 1}}), {}, ["a", "c"])
+    with pytest.raises(UserError, match=r"has no arm 'c' \(its arms: none: its runs differ in size\)"):
+        expand(sweep(grid={"size": ["S"]}), {}, ["c"])
+    with pytest.raises(UserError, match=r"launch\.arms is a list: type launch\.arms=\[a,b\]"):
+        expand(sweep(arms={"a": {}, "b": {"x": 1}}), {"launch.arms": ["a", "b"]})
+
+
+def test_a_number_typed_otherwise_is_the_same_point() -> None:
+    own = sweep(grid={"lr_multiple": [0.5, 1.0, 16.0]})
+    points = expand(own, {"lr_multiple": ["1", ".50", "1.6e1", "3"], "training.seed": ["0"]})
+    assert [point[-1] for point in points] == [
+        f"sweep.arm='lr_multiple={number}'" for number in ("1.0", "0.5", "16.0", "3")
+    ]
+
+
 def test_added_and_forced_settings() -> None:
     own = sweep(grid={"size": ["S", "B"]}, arms={"a": {"arm": 1}})
     (point, _) = expand(own, {"++size": ["L"], "+extra.key": ["x"]})

@@ -20,7 +20,7 @@ class ClaimSweeper(BasicSweeper):
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         with exits():
-            points = expand(self.config.sweep, typed_axes(parser.parse_overrides(arguments)))
+            points = expand(self.config.sweep, typed_axes(parser.parse_overrides(arguments)), self.config.launch.arms)
             return [self.launcher.launch(points, initial_job_idx=0)]
 
 
