@@ -4,7 +4,8 @@
     diagnostics=cknna,samples   which; without it those of the sweep's file
     runs=runs results=results   where the runs lie, and where to write
 
-Measures finished runs with the study's networks and sample counts (``study.diagnostics`` in experiments/conf/study). Writes
+Measures finished runs with the networks and sample counts that stood at submission (``study.diagnostics``; where a study had
+none, those of experiments/conf/study now). Writes
 ``results/STUDY/SWEEP-DIAGNOSTIC.csv`` and ``.json``, and of each arm's first seed pictures into ``results/STUDY/pictures/``.
 What was measured of a run stands in its ``analysis/`` too: a second start measures only what is new.
 analysis/diagnostics.py says what of which checkpoints, each diagnostic's own file how.
@@ -20,14 +21,16 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from analysis.command import REMEDY, run_command
-from analysis.diagnosing import measured, settings_of, work_of
+from analysis.diagnosing import Work, measured, settings_of, work_of
 from analysis.diagnostics import DIAGNOSTICS, Row, Tools
 from analysis.tables import PICTURES, picture_name
 from experiments.settings import CONF, SWEEPS, DiagnosticsConfig
 from experiments.study.arguments import FILTERS, find_submissions
+from experiments.study.jobs import read_config
 from experiments.study.records import newest_runs, split
 from experiments.study.states import ENDED, RunState, run_states
 from experiments.study.submission import Entry, Submission
+from gat.config import TrainingConfig
 from gat.data.workers import told_plainly
 from gat.errors import UserError, require_choice
 from gat.files import replacing, told, write_json
@@ -73,10 +76,12 @@ class Gathered:
     pictures: dict[tuple[str, str], Path]
 
 
-def gathered(entries: Sequence[Entry], states: dict[str, RunState], names: Sequence[str], tools: Tools) -> Gathered:
+def gathered(
+    runs: Sequence[tuple[Submission, Entry]], states: dict[str, RunState], names: Sequence[str], tools: Tools
+) -> Gathered:
     """Measure the finished runs; a diverged one has rows without numbers."""
     found = Gathered({name: [] for name in names}, {name: [] for name in names}, {name: [] for name in names}, {})
-    for entry in entries:
+    for submission, entry in runs:
         kind, run = states[entry.run_folder].kind, Path(entry.run_folder)
         head = {"arm": entry.arm, "seed": entry.seed, "status": kind, "run": run.name}
         if kind == "diverged":
@@ -84,7 +89,10 @@ def gathered(entries: Sequence[Entry], states: dict[str, RunState], names: Seque
                 found.rows[name].append(head)
         if kind != "finished":
             continue
-        for one, result in measured(work_of(run, names, tools.config), tools):
+        work = work_of(run, names, tools.config)
+        for name, step in lacking(work, names, read_config(submission.config_file(entry.index)).training):
+            found.failures[name].append(f"{entry.arm}, seed {entry.seed}, step {step}: its checkpoint was not kept")
+        for one, result in measured(work, tools):
             at = {"step": one.step, "end": one.step == entry.total_steps}
             if isinstance(result, UserError):
                 found.failures[one.diagnostic].append(f"{entry.arm}, seed {entry.seed}, step {one.step}: {result}")
@@ -97,12 +105,23 @@ def gathered(entries: Sequence[Entry], states: dict[str, RunState], names: Seque
     return found
 
 
+def lacking(work: Sequence[Work], names: Sequence[str], training: TrainingConfig) -> list[tuple[str, int]]:
+    """Diagnostics and steps whose checkpoints are to be measured and are not there: another sweep made the run, say."""
+    keep, end = training.keep_steps, training.total_steps
+    steps = sorted({end, *(range(keep, end + 1, keep) if keep else ())})
+    wanted = [(name, step) for name in names for step in (steps if DIAGNOSTICS[name].all_checkpoints else (end,))]
+    there = {(one.diagnostic, one.step) for one in work}
+    return [each for each in wanted if each not in there]
+
+
 def diagnose_sweep(mine: list[Submission], everything: list[Submission], values: dict[str, str]) -> list[str]:
     """Measure, and write the tables and pictures of one sweep; lines for the terminal. ``mine``: its submissions."""
-    newest, entries = mine[-1], [entry for _, entry in newest_runs(mine)]
+    newest, runs = mine[-1], newest_runs(mine)
+    entries = [entry for _, entry in runs]
     names, states = asked_of(newest.sweep, values), run_states(entries, everything)
-    tools = Tools(config_of(newest.study), choose_device(values.get("training.device", "auto")))
-    found = gathered(entries, states, names, tools)
+    config = DiagnosticsConfig(**newest.diagnostics) if newest.diagnostics else config_of(newest.study)
+    tools = Tools(config, choose_device(values.get("training.device", "auto")))
+    found = gathered(runs, states, names, tools)
     place = Path(values.get("results", "results")) / newest.study
     for (name, arm), picture in found.pictures.items():
         copy_picture(picture, place / PICTURES / picture_name(newest.sweep, name, arm))

@@ -15,7 +15,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from analysis.command import REMEDY
-from analysis.slopes import FEWEST_WIDTHS, contrast_slope, estimated, fitted_slope
+from analysis.evidence import FEWEST_SEEDS
+from analysis.slopes import FEWEST_WIDTHS, Points, contrast_slope, estimated, fitted_slope
 from analysis.style import LAW, TABLES, checksum, mark_missing, save
 from analysis.tables import PICTURES, Source, Table
 from gat.errors import UserError, require_choice
@@ -27,16 +28,12 @@ KNOWN = {
     "allow_partial": "true: draw what there is, and print on the figure what is missing (default: false)",
 }
 MOST_NAMED = 12
-FEWEST_SEEDS = 2
 SEED_ALPHA = 0.5
 MOST_SPAN = 200
 PAPER_LINE: dict[str, Any] = {**LAW}
 LOST_COLOR = "#B00020"
 """Of what marks diverged runs."""
 EVERY_LOST = "every run diverged"
-
-Points = dict[float, NDArray[np.float64]]
-"""Logarithms of a quantity by x: one value per seed."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """What a claim's tests look at: a sweep's table, and how a test ends."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,9 @@ from gat.errors import UserError
 
 FEWEST_SEEDS = 2
 HOLDS, FAILS, OPEN, SILENT, NOT_RUN = "holds", "fails", "open", "silent", "not run"
+NO_VERDICT = "no verdict"  # at this scale
+OF_STATUS = ("diverges", "trains", "boundary_slope", "best_slope", "monotone")
+"""Tests that look at whether runs diverged, or that see for themselves which numbers there are."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ class Evidence:
     """Seeds that the claim plans: fewer leave it open; where it plans one, one is enough for a mean."""
     measured: bool = False
     """Whether it is a diagnostic's: a column may then be absent because nobody measured it."""
+    missing: Sequence[str] = ()
+    """What is missing of the table, each in words that begin with the arm."""
 
     @property
     def column(self) -> str:
@@ -88,8 +94,21 @@ class Evidence:
         return values[np.isfinite(values)].to_numpy(np.float64)
 
     def rises(self, arm: str, column: str | None = None) -> NDArray[np.float64]:
-        """How much a column rose from the first step that it is known at to the last; one value per finished seed."""
-        rows = self.ended(arm)
-        known = rows[rows["status"] == "finished"].dropna(subset=[column or self.column]).sort_values("step")
-        seeds = known.groupby("seed")[column or self.column]
-        return (seeds.last() - seeds.first()).to_numpy(np.float64)
+        """How much a column rose from the first step that any seed knows it at to the end; one value per seed with both."""
+        rows, name = self.ended(arm), column or self.column
+        known = rows[rows["status"] == "finished"].dropna(subset=[name])
+        first = known[known["step"] == known["step"].min()].set_index("seed")[name]
+        last = known[known["end"] == True].set_index("seed")[name]  # noqa: E712  # the column holds gaps
+        return (last - first).dropna().to_numpy(np.float64)
+
+    def numbers(self, kind: str, arm: str, column: str) -> int:
+        """Of how many ended seeds of the arm a test of this kind has what it looks at: a number, or that it diverged."""
+        lost, ended = self.diverged(arm)
+        if kind in OF_STATUS:
+            return ended
+        values = self.rises(arm, column) if kind == "rises" else self.values(arm, column)
+        return min(ended, lost + len(values))
+
+    def missing_of(self, arms: Sequence[str]) -> list[str]:
+        """What is missing of these arms."""
+        return [what for what in self.missing if any(what.startswith(f"{arm}, seed ") for arm in arms)]

@@ -57,7 +57,7 @@ def judged(sweep: str, stated: dict[str, Any], results: Path, study: str) -> Jud
     if rows.empty:
         return Judged(sweep, claim, NOT_RUN, [], f"0 of {claim['seeds']}", notes)
     how = (claim["metric"], claim["confidence"], study, claim["at"], claim["seeds"], diagnostic is not None)
-    evidence = Evidence(rows, *how)
+    evidence = Evidence(rows, *how, missing=table.head.get("missing", ()))
     outcomes = [decide(test, evidence) for test in claim["rule"]]
     ended = [evidence.diverged(arm)[1] for arm in evidence.arms]
     seeds = str(max(ended)) if min(ended) == max(ended) else f"{min(ended)} to {max(ended)}"

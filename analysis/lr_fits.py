@@ -3,7 +3,6 @@
 The definitions stand in analysis/lr_width.py, which draws them.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,16 +10,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.drawing import Fit, Points, confidence_of, fitted, left_out_of, lost_of, positive
+from analysis.drawing import Fit, confidence_of, fitted, left_out_of, lost_of, positive
 from analysis.paper import number
 from analysis.scaling import ends
-from analysis.slopes import grid_step_of
+from analysis.slopes import INSIDE, Chosen, Points, best, grid_step_of, largest
 from analysis.tables import Table
 
 CHANGES = {"g_output_change": "generator_width", "d_output_change": "discriminator_width"}
 RATES = {"fixed": "log-log slope of output change", "rule": "the same under the rule"}
 DECIDING = ("S", "B")
-WIDTH = "generator_width"
+WIDTH, RATE = "generator_width", "lr_g"
+CHOSEN: dict[str, Chosen] = {"largest trainable rate": largest, "best rate": best}
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Rate:
     seed: int
     rate: float
     edge: str
-    """``inside``; at the ``upper`` edge of the grid (it may lie higher), or at the ``lower`` one."""
+    """As :func:`analysis.slopes.largest` and ``best`` say."""
 
 
 def changes_of(table: Table, change: str) -> pd.DataFrame:
@@ -62,30 +62,10 @@ def change_fits(table: Table, change: str) -> dict[str, tuple[Fit, Fit]]:
     return {how: (fit(how, DECIDING), fit(how, None)) for how in RATES}
 
 
-def largest(runs: pd.DataFrame) -> tuple[float, str]:
-    """Of a seed's runs at one width: the largest rate that trains, and at which edge it stands; lowest rate if none does."""
-    trained = runs.loc[runs["status"] == "finished", "lr_g"]
-    if trained.empty:
-        return float(runs["lr_g"].min()), "lower"
-    return float(trained.max()), "upper" if trained.max() == runs["lr_g"].max() else "inside"
-
-
-def best(runs: pd.DataFrame) -> tuple[float, str]:
-    """The rate with the lowest distance at the end, and at which edge it stands; lowest rate if none has a distance."""
-    trained = runs.dropna(subset=["distance"])
-    if trained.empty:
-        return float(runs["lr_g"].min()), "lower"
-    rate = float(trained.loc[trained["distance"].idxmin(), "lr_g"])
-    return rate, "upper" if rate == runs["lr_g"].max() else "lower" if rate == runs["lr_g"].min() else "inside"
-
-
-CHOSEN: dict[str, Callable[[pd.DataFrame], tuple[float, str]]] = {"largest trainable rate": largest, "best rate": best}
-
-
 def rates_of(table: Table, what: str) -> list[Rate]:
     """The chosen rate of each width and seed."""
     groups = ends(table).groupby([WIDTH, "seed"])
-    return [Rate(float(width), int(seed), *CHOSEN[what](runs)) for (width, seed), runs in groups]
+    return [Rate(float(width), int(seed), *CHOSEN[what](runs, RATE)) for (width, seed), runs in groups]
 
 
 def rate_points(rates: list[Rate]) -> tuple[Points, list[str]]:
@@ -94,7 +74,7 @@ def rate_points(rates: list[Rate]) -> tuple[Points, list[str]]:
     left_out = []
     for width in sorted({rate.width for rate in rates}):
         here = [rate for rate in rates if rate.width == width]
-        inside: NDArray[np.float64] = np.array([rate.rate for rate in here if rate.edge == "inside"])
+        inside: NDArray[np.float64] = np.array([rate.rate for rate in here if rate.edge == INSIDE])
         if len(inside) == len(here):
             points[width] = np.log(inside)
         else:
@@ -106,6 +86,6 @@ def rate_fit(table: Table, what: str) -> Fit:
     """Slope of the chosen rate against width."""
     points, left_out = rate_points(rates_of(table, what))
     paper = number("lr_grid", f"log-log slope of the {what}")
-    step = grid_step_of(table.ended, {"x": WIDTH, "over": "lr_g"})
+    step = grid_step_of(table.ended, {"x": WIDTH, "over": RATE})
     how: dict[str, Any] = {"paper": paper, "left_out": left_out, "grid_step": step}
     return fitted(f"slope of the {what} over width", points, confidence_of(table), by_t=True, **how)

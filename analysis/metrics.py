@@ -53,13 +53,17 @@ def paths_summary(rows: pd.DataFrame) -> Row:
 def evaluations_summary(rows: pd.DataFrame) -> Row:
     """Of rows, a number each: those without truncation, by the run's own decoder (as ``evaluation=corrected`` measures).
 
-    :class:`UserError` for one name by several such protocols, which do not compare.
+    :class:`UserError` for one name by several such protocols, which do not compare, or several times by one.
     """
     rows = rows[(rows["truncation"] == 0) & (rows["decoder"] == "own")]
     for name, same in rows.groupby("number"):
         if same["protocol_id"].nunique() > 1:
             raise UserError(
                 f"{name} was measured by several protocols: keep the records of one in the run's evaluations/"
+            )
+        if len(same) > 1:
+            raise UserError(
+                f"{name} was measured {len(same)} times (of several seeds?): keep one record of it in the run's evaluations/"
             )
     return dict(zip(rows["number"], rows["value"], strict=True))
 

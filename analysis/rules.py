@@ -2,7 +2,8 @@
 
 A test ends as ``holds``, ``fails``, ``open``, ``silent`` (the rule says nothing at this scale; it does not count) or ``not
 run`` (an arm without an ended run). It is ``open`` where seeds are too few or too noisy, and as long as an arm has fewer
-ended seeds than the claim plans. What makes each kind fail is what the sweeps' heads call refuted:
+ended seeds, or fewer with a finite number, than the claim plans. What makes each kind fail is what the sweeps' heads call
+refuted:
 
     ordered, difference   an adjacent pair the other way round, with an interval that excludes 0
     monotone              never: an order that breaks at one evaluation leaves it open
@@ -25,7 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from analysis.evidence import FAILS, HOLDS, NOT_RUN, OPEN, SILENT, Evidence, Outcome
+from analysis.evidence import FAILS, HOLDS, NO_VERDICT, NOT_RUN, OPEN, SILENT, Evidence, Outcome
 from analysis.means import behind, joined, lost_of, of_mean, on_side, ratio
 from analysis.slopes import best_slope, boundary_slope, correlation, power_law, slope
 
@@ -47,21 +48,31 @@ def decide(test: Mapping[str, Any], evidence: Evidence) -> Outcome:
     if told := evidence.without(test.get("of") or evidence.column, *(test[key] for key in COLUMNS if test.get(key))):
         return Outcome(NOT_RUN, told)
     outcome = DECIDERS[test["kind"]](test, arms, evidence)
-    few = [f"{arm}: {evidence.diverged(arm)[1]}" for arm in arms if evidence.diverged(arm)[1] < evidence.planned]
-    if few and outcome.state in (HOLDS, FAILS):
-        return Outcome(OPEN, f"{outcome.told}; of {evidence.planned} planned seeds ended {', '.join(few)}")
-    return outcome
+    told = too_little(test, arms, evidence)
+    return Outcome(OPEN, f"{outcome.told}; {told}") if told and outcome.state in (HOLDS, FAILS) else outcome
+
+
+def too_little(test: Mapping[str, Any], arms: Sequence[str], evidence: Evidence) -> str:
+    """Why the arms' runs decide nothing, in words: fewer seeds than planned have ended, or have a number."""
+    ended = {arm: evidence.diverged(arm)[1] for arm in arms}
+    numbers = {arm: evidence.numbers(test["kind"], arm, test.get("of") or evidence.column) for arm in arms}
+    for word, counts in (("ended", ended), ("have a number", numbers)):
+        if few := [f"{arm}: {count}" for arm, count in counts.items() if count < evidence.planned]:
+            return f"of {evidence.planned} planned seeds {word} {', '.join(few)}"
+    return ""
 
 
 def verdict(rule: Sequence[Mapping[str, Any]], outcomes: Sequence[Outcome]) -> str:
-    """``confirmed``, ``refuted``, ``undecided`` or ``not run``, by the tests that decide (silent ones do not)."""
+    """``confirmed``, ``refuted``, ``undecided`` or ``not run``, by those that decide; ``no verdict`` if all are silent."""
     states = [outcome.state for test, outcome in zip(rule, outcomes, strict=True) if test["decides"]]
     states = [state for state in states if state != SILENT]
+    if not states:
+        return NO_VERDICT
     if NOT_RUN in states:
         return NOT_RUN
     if FAILS in states:
         return "refuted"
-    return "confirmed" if states and all(state == HOLDS for state in states) else "undecided"
+    return "confirmed" if all(state == HOLDS for state in states) else "undecided"
 
 
 def ordered(test: Mapping[str, Any], arms: Sequence[str], evidence: Evidence) -> Outcome:  # noqa: ARG001
@@ -74,9 +85,10 @@ def monotone(test: Mapping[str, Any], arms: Sequence[str], evidence: Evidence) -
     if lost := lost_of(arms, evidence):
         return Outcome(OPEN, f"{lost}: no mean at every evaluation")
     rows = evidence.table[evidence.table["arm"].isin(arms) & evidence.table["distance"].notna()]
-    means = rows.pivot_table(index="step", columns="arm", values="distance").reindex(columns=list(arms))
-    if means.empty or means.isna().any(axis=None):
-        return Outcome(OPEN, "not all arms have every evaluation")
+    steps = rows.pivot_table(index="step", columns="arm", values="distance", aggfunc=["mean", "count"])
+    means, seeds = (steps.get(what, steps).reindex(columns=list(arms)) for what in ("mean", "count"))
+    if means.empty or means.isna().any(axis=None) or (seeds != seeds.max()).any(axis=None):
+        return Outcome(OPEN, "not all runs have every evaluation")
     broken = [int(step) for step, row in means.iterrows() if not row.is_monotonic_increasing]
     if broken:
         return Outcome(OPEN, f"order broken at steps {broken}")
@@ -114,6 +126,8 @@ def rises(test: Mapping[str, Any], arms: Sequence[str], evidence: Evidence) -> O
     if lost := lost_of(arms, evidence):
         return Outcome(OPEN, lost)
     found = {f"rise of {column} of {arm}": of_mean(evidence.rises(arm, column), evidence) for arm in arms}
+    if gaps := evidence.missing_of(arms):
+        return Outcome(OPEN, f"not every checkpoint was measured ({gaps[0]})")
     return joined([on_side(1, 0.0, what, one) for what, one in found.items()])
 
 

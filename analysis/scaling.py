@@ -34,7 +34,6 @@ from analysis.drawing import (
     PAPER_LINE,
     SEED_ALPHA,
     Fit,
-    Points,
     confidence_of,
     facts_of,
     finish,
@@ -54,7 +53,7 @@ from analysis.drawing import (
     write_numbers,
 )
 from analysis.paper import PaperLaw, comparable, number, paper
-from analysis.slopes import fitted_correlation
+from analysis.slopes import Points, fitted_correlation
 from analysis.style import colors_of, legend_below, panels
 from analysis.tables import Source, Table
 from gat.files import replacing, told

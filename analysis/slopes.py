@@ -13,12 +13,16 @@ from analysis.evidence import FAILS, FEWEST_SEEDS, HOLDS, OPEN, Evidence, Outcom
 REPLICATES = 1000
 FEWEST_WIDTHS = 3
 MOST_LEFT_OUT = 1  # arms
+INSIDE = "inside"  # a grid
 
 Points = dict[float, NDArray[np.float64]]
 """Logarithms of a quantity by x: one value per seed."""
 
 Fit = Callable[[Points], tuple[float, tuple[float, float]]]
 """A number of points, and its interval."""
+
+Chosen = Callable[[pd.DataFrame, str], tuple[float, str]]
+"""A rate of a seed's runs at one width, a row each, and where in the grid it stands."""
 
 
 def slope(test: Mapping[str, Any], arms: Sequence[str], evidence: Evidence) -> Outcome:
@@ -106,15 +110,39 @@ def scaled_about_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return mean + (values - mean) * np.sqrt(len(values) / (len(values) - 1))
 
 
-def of_grid(test: Mapping[str, Any], evidence: Evidence, chosen: Callable[[pd.DataFrame], float | None]) -> Outcome:
-    """Slope against a column of the rate that ``chosen`` takes of a seed's runs (None: it stands at the edge)."""
-    last = evidence.table[evidence.table["status"].isin(["finished", "diverged"])].sort_values("step")
-    last = last.groupby(["arm", "seed"], as_index=False).last()
+def largest(runs: pd.DataFrame, over: str) -> tuple[float, str]:
+    """Of a seed's runs the largest ``over`` that trains, whatever lower ones did, and where in the grid it stands.
+
+    That is ``inside``, or at its ``upper`` edge (it may lie higher); ``lower`` if none trains.
+    """
+    trained = runs.loc[runs["status"] == "finished", over]
+    if trained.empty:
+        return float(runs[over].min()), "lower"
+    return float(trained.max()), "upper" if trained.max() == runs[over].max() else INSIDE
+
+
+def best(runs: pd.DataFrame, over: str) -> tuple[float, str]:
+    """The ``over`` with the lowest distance, and where in the grid it stands; ``lower`` if none has a distance.
+
+    The ``distance`` of a diverged run must be missing.
+    """
+    trained = runs.dropna(subset=["distance"])
+    if trained.empty:
+        return float(runs[over].min()), "lower"
+    rate = float(trained.loc[trained["distance"].idxmin(), over])
+    return rate, "upper" if rate == runs[over].max() else "lower" if rate == runs[over].min() else INSIDE
+
+
+def of_grid(test: Mapping[str, Any], evidence: Evidence, chosen: Chosen) -> Outcome:
+    """Slope against a column of what ``chosen`` takes of a seed's runs; a width with a seed at the edge tells nothing."""
+    ended = evidence.table[evidence.table["status"].isin(["finished", "diverged"])].sort_values("step", kind="stable")
+    last = ended.groupby(["arm", "seed"]).tail(1)
+    last = last.assign(distance=last["distance"].where(last["status"] == "finished"))
     points: Points = {}
     for x, runs in last.groupby(test["x"]):
-        rates = [chosen(of_seed) for _, of_seed in runs.groupby("seed")]
-        if None not in rates:
-            points[float(x)] = np.log(np.array(rates, dtype=np.float64))
+        found = [chosen(of_seed, test["over"]) for _, of_seed in runs.groupby("seed")]
+        if all(edge == INSIDE for _, edge in found):
+            points[float(x)] = np.log(np.array([rate for rate, _ in found]))
     step = grid_step_of(last, test)
     return against_prediction(test, points, FEWEST_WIDTHS, lambda some: contrast_slope(some, evidence.confidence, step))
 
@@ -131,24 +159,11 @@ def grid_step_of(runs: pd.DataFrame, test: Mapping[str, Any]) -> float:
 
 def boundary_slope(test: Mapping[str, Any], arms: Sequence[str], evidence: Evidence) -> Outcome:  # noqa: ARG001
     """Of the largest rate that trains."""
-
-    def largest(runs: pd.DataFrame) -> float | None:
-        trained = runs[runs["status"] == "finished"][test["over"]]
-        return None if trained.empty or trained.max() == runs[test["over"]].max() else float(trained.max())
-
     return of_grid(test, evidence, largest)
 
 
 def best_slope(test: Mapping[str, Any], arms: Sequence[str], evidence: Evidence) -> Outcome:  # noqa: ARG001
     """Of the rate with the lowest distance."""
-
-    def best(runs: pd.DataFrame) -> float | None:
-        finished = runs[runs["status"] == "finished"].dropna(subset=["distance"])
-        if finished.empty:
-            return None
-        rate = float(finished.loc[finished["distance"].idxmin(), test["over"]])
-        return None if rate in (runs[test["over"]].min(), runs[test["over"]].max()) else rate
-
     return of_grid(test, evidence, best)
 
 

@@ -2,7 +2,7 @@
 
 Reads the tables that ``experiments/collect.py`` and ``analysis/diagnose.py`` wrote (``results/STUDY/*.csv``, and beside each
 the ``.json`` with claim and rule as they stood when the runs were submitted) and applies the rules: confirmed, refuted,
-undecided (too few seeds or too noisy), or not run. Writes
+undecided (too few seeds or too noisy), no verdict (the rule says nothing at this scale), or not run. Writes
 
     results/STUDY/verdicts.md    a row per claim with the paper's numbers and ours, and every test of its rule
     results/report.html          one self-contained page: verdicts, figures, samples, runs and their cost, of all studies

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,15 @@ import torch
 
 from analysis import diagnose as command
 from analysis import diagnosing
-from analysis.diagnose import asked_of, config_of, diagnose
+from analysis.diagnose import asked_of, config_of, diagnose, lacking
+from analysis.diagnosing import Work
 from analysis.diagnostics import DIAGNOSTICS
 from analysis.metrics import SUMMARIES, evaluations_summary, metrics_of
 from analysis.opening import opened
 from analysis.tables import picture_name, read_table
 from experiments.settings import DiagnosticsConfig
 from experiments.study.submission import Submission
+from gat.config import Config
 from gat.errors import UserError
 from tests.made_up import claim_of
 from tests.submissions import submission_of, write_run
@@ -45,6 +47,8 @@ def swept(runs: Path, trained: Path, **values: Any) -> Submission:
     entries = [replace(entry, total_steps=total) for entry in submission.entries]
     replaced = replace(submission, entries=entries)
     replaced.write()
+    replaced.config_file(0).parent.mkdir()
+    shutil.copy(own / "config.yaml", replaced.config_file(0))
     return replaced
 
 
@@ -141,6 +145,38 @@ def test_one_name_by_two_protocols_is_refused() -> None:
     rows = rows.assign(truncation=0.0, decoder="own")
     with pytest.raises(UserError, match="FID-50K was measured by several protocols"):
         evaluations_summary(rows)
+
+
+def test_one_name_measured_twice_is_refused() -> None:
+    """With two seeds, say: neither is the number."""
+    rows = pd.DataFrame({"number": ["FID-50K"] * 2, "value": [2.0, 3.0], "protocol_id": ["a", "a"]})
+    with pytest.raises(UserError, match="FID-50K was measured 2 times .*: keep one record"):
+        evaluations_summary(rows.assign(truncation=0.0, decoder="own"))
+
+
+def test_checkpoints_that_were_not_kept(default_config: Config) -> None:
+    """Another sweep trained the run, and kept the last two alone."""
+    work = [Work(name, Path(f"step-{step}.x"), Path(), {}) for name in ("cknna", "stages") for step in (500, 600)]
+    training = replace(default_config.training, total_steps=600, keep_steps=200)
+    assert lacking(work, ["cknna", "stages"], training) == [("cknna", 200), ("cknna", 400)]
+    assert lacking(work, ["cknna", "stages"], replace(training, keep_steps=None)) == []
+    assert lacking(work[:1], ["cknna"], replace(training, keep_steps=None)) == [("cknna", 600)]
+
+
+def test_what_was_not_kept_is_told_beside_the_table(tmp_path: Path, trained: Path, few: None) -> None:
+    submission = swept(tmp_path / "runs", trained)
+    file = submission.config_file(0)
+    file.write_text(file.read_text().replace("keep_steps: null", "keep_steps: 1"))
+    diagnose({"runs": str(tmp_path / "runs"), "results": str(tmp_path), "diagnostics": "layer_lpips"})
+    missing = read_table(tmp_path, "mini", "mng", "layer_lpips").head["missing"]
+    assert "arm0, seed 0, step 1: its checkpoint was not kept" in missing
+
+
+def test_measured_as_submitted(tmp_path: Path, trained: Path) -> None:
+    """Not as the study says by now."""
+    swept(tmp_path / "runs", trained, diagnostics=asdict(FEW))
+    diagnose({"runs": str(tmp_path / "runs"), "results": str(tmp_path), "diagnostics": "stages"})
+    assert read_table(tmp_path, "mini", "mng", "stages").head["settings"]["samples"] == FEW.samples
 
 
 def test_every_diagnostic_with_rows_has_metrics() -> None:

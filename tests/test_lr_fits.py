@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.lr_fits import CHOSEN, best, change_fits, changes_of, largest, rate_fit, rates_of
+from analysis.lr_fits import CHOSEN, RATE, change_fits, changes_of, rate_fit, rates_of
+from analysis.slopes import best, largest
 from tests.made_up_rates import SEEDS, WIDTHS, change_rows, grid_rows, table_of
 
 
@@ -60,13 +61,13 @@ def test_rates_of_a_seed() -> None:
     runs = pd.DataFrame(
         {"lr_g": [1.0, 2.0, 4.0], "status": ["finished", "finished", "diverged"], "distance": [9, 8, None]}
     )
-    assert largest(runs) == (2.0, "inside")
-    assert largest(runs.assign(status="finished")) == (4.0, "upper")
-    assert largest(runs.assign(status="diverged")) == (1.0, "lower")
-    assert best(runs) == (2.0, "inside")
-    assert best(runs.assign(distance=[3.0, 2.0, 1.0])) == (4.0, "upper")
-    assert best(runs.assign(distance=[1.0, 2.0, 3.0])) == (1.0, "lower")
-    assert best(runs.assign(distance=np.nan)) == (1.0, "lower")
+    assert largest(runs, RATE) == (2.0, "inside")
+    assert largest(runs.assign(status="finished"), RATE) == (4.0, "upper")
+    assert largest(runs.assign(status="diverged"), RATE) == (1.0, "lower")
+    assert best(runs, RATE) == (2.0, "inside")
+    assert best(runs.assign(distance=[3.0, 2.0, 1.0]), RATE) == (4.0, "upper")
+    assert best(runs.assign(distance=[1.0, 2.0, 3.0]), RATE) == (1.0, "lower")
+    assert best(runs.assign(distance=np.nan), RATE) == (1.0, "lower")
 
 
 @pytest.mark.parametrize("what", list(CHOSEN))

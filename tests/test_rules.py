@@ -95,6 +95,13 @@ def test_some_diverged_seeds_decide_no_order(lost: int, sign: int) -> None:
     assert state({"kind": "at_most_ratio", "arms": arms, "within": 1.1}, given) == OPEN
 
 
+def test_monotone_needs_every_evaluation_of_every_seed() -> None:
+    early = [row | {"step": 50, "end": False} for row in runs("a", A) + runs("b", B)]
+    test = {"kind": "monotone", "arms": ["a", "b"]}
+    assert state(test, evidence(runs("a", A), runs("b", B), early)) == HOLDS
+    assert state(test, evidence(runs("a", A), runs("b", B), early[1:])) == OPEN
+
+
 def test_monotone_needs_every_evaluation_of_every_arm() -> None:
     early = [row | {"step": 50, "end": False} for row in runs("a", A)]
     test = {"kind": "monotone", "arms": ["a", "b"]}
@@ -154,6 +161,56 @@ def test_a_rise_over_training(sign: int, expected: str) -> None:
             outcome.told
             == f"rise of score of a {2 * sign} ({2 * sign - 0.2484:.4g} to {2 * sign + 0.2484:.4g}), bound 0"
         )
+
+
+def rising(seed: int, steps: tuple[int, ...] = (100, 200, 300), arm: str = "a") -> list[dict[str, Any]]:
+    """A run whose score is its step, and a little of its seed's own."""
+    one = runs(arm, [0.0])[0] | {"seed": seed}
+    return [one | {"step": step, "end": step == 300, "score": step + seed * step / 1000} for step in steps]
+
+
+@pytest.mark.parametrize("steps", [(200, 300), (100, 200), (300,)])
+def test_a_rise_needs_first_and_last_of_every_seed(steps: tuple[int, ...]) -> None:
+    test = {"kind": "rises", "arms": ["a"]}
+    assert state(test, evidence(rising(0), rising(1), rising(2), metric="score")) == HOLDS
+    outcome = decide(test, evidence(rising(0), rising(1), rising(2, steps), metric="score"))
+    assert outcome.state == OPEN
+    assert outcome.told.endswith("; of 3 planned seeds have a number a: 2")
+
+
+def test_a_rise_over_checkpoints_of_which_some_are_missing() -> None:
+    """All seeds lack the early ones: the table alone would look whole."""
+    late = evidence(*(rising(seed, (200, 300)) for seed in range(3)), metric="score")
+    test = {"kind": "rises", "arms": ["a"]}
+    assert state(test, late) == HOLDS
+    assert state(test, replace(late, missing=["b, seed 0, step 100: gone"])) == HOLDS
+    outcome = decide(test, replace(late, missing=["a, seed 0, step 100: gone"]))
+    assert (outcome.state, outcome.told) == (
+        OPEN,
+        "not every checkpoint was measured (a, seed 0, step 100: gone)",
+    )
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        {"kind": "below", "arms": ["a"], "value": 20.0},
+        {"kind": "above", "arms": ["a"], "value": 1.0},
+        {"kind": "ordered", "arms": ["a", "b"]},
+        {"kind": "at_most_ratio", "arms": ["a", "b"], "within": 1.1},
+    ],
+)
+def test_a_seed_without_a_number_leaves_it_open(test: dict[str, Any]) -> None:
+    whole = evidence(runs("a", A), runs("b", B))
+    assert state(test, whole) == HOLDS
+    for gap in (np.nan, np.inf):
+        outcome = decide(test, evidence(runs("a", [10.0, 10.1, gap]), runs("b", B)))
+        assert outcome.state == OPEN
+        assert outcome.told.endswith("; of 3 planned seeds have a number a: 2")
+
+
+def test_a_bound_counts_at_any_scale_unless_it_says_otherwise() -> None:
+    assert state({"kind": "below", "arms": ["a"], "value": 1.0}, evidence(runs("a", A), study="my_own")) == FAILS
 
 
 def test_metrics_that_are_no_distance_do_not_rank_diverged_runs() -> None:
@@ -303,7 +360,7 @@ def test_columns_that_are_not_there() -> None:
         ([HOLDS, OPEN], "undecided"),
         ([FAILS, NOT_RUN], "not run"),
         ([SILENT, HOLDS], "confirmed"),
-        ([SILENT, SILENT], "undecided"),
+        ([SILENT, SILENT], "no verdict"),
     ],
 )
 def test_verdicts(states: list[str], expected: str) -> None:

@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 
-from analysis.drawing import Points, fitted, through_centre
+from analysis.drawing import fitted, through_centre
 from analysis.paper import paper
 from analysis.scaling import cells_of, draw_decoupled, draw_scaling, law_line, scaling_fits, write
-from analysis.slopes import fitted_correlation
+from analysis.slopes import Points, fitted_correlation
 from analysis.tables import Source, Table, read_table
 from gat.errors import UserError
 from tests.made_up import PROTOCOL, run_rows, write_results

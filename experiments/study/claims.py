@@ -4,9 +4,9 @@
     monotone        ``arms``, best first: their means are in that order at every evaluation
     difference      two ``arms``, a question rather than a claim: is the first below the second?
     at_most_ratio   two ``arms``: the first one's geometric mean is at most ``within`` times the second's
-    below, above    ``arms`` whose mean (of another column: ``of``) lies below or above ``value``, in ``studies`` alone;
-                    ``one_sided``: the other side does not refute
-    rises           ``arms`` whose metric (another column: ``of``) rises from the first evaluation to the last; in ``studies``
+    below, above    ``arms`` whose mean (of another column: ``of``) lies below or above ``value``; ``one_sided``: the other
+                    side does not refute; ``studies``: says nothing at other scales than these
+    rises           ``arms`` whose metric (another column: ``of``) rises from the first evaluation to the last; ``studies``
     diverges        ``arms`` of which at least this ``share`` of the seeds diverges
     trains          ``arms`` of which this ``share`` of the seeds does not
     slope           log-log slope of the metric against ``x`` over ``arms``: ``predicted``, ``within``
@@ -36,8 +36,8 @@ KINDS: dict[str, set[str]] = {
     "monotone": {"arms"},
     "difference": {"arms"},
     "at_most_ratio": {"arms", "within"},
-    "below": {"arms", "value", "studies"},
-    "above": {"arms", "value", "studies"},
+    "below": {"arms", "value"},
+    "above": {"arms", "value"},
     "rises": {"arms"},
     "diverges": {"arms", "share"},
     "trains": {"arms", "share"},
@@ -48,7 +48,11 @@ KINDS: dict[str, set[str]] = {
     "power_law": {"x", "predicted", "within"},
     "floor": {"arms", "margin"},
 }
-OPTIONAL: dict[str, set[str]] = {"below": {"of", "one_sided"}, "above": {"of", "one_sided"}, "rises": {"of", "studies"}}
+OPTIONAL: dict[str, set[str]] = {
+    "below": {"of", "one_sided", "studies"},
+    "above": {"of", "one_sided", "studies"},
+    "rises": {"of", "studies"},
+}
 PAIRS = ("difference", "at_most_ratio")
 MOMENTS = ("end", "evaluations", "steps")
 
