@@ -1,1 +1,1 @@
-"""Commands: train, and later sweep, evaluate, benchmark."""
+"""Commands: prepare data, train, sweep, collect, evaluate, sample, export and benchmark."""

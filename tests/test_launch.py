@@ -1,6 +1,7 @@
 """What happens at submission, before any job runs: planning, freezing, the dry run, and what is refused."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from experiments.study import local, slurm
 from experiments.study.jobs import read_config
 from experiments.study.launch import launcher_of
 from experiments.study.plan import plan
+from experiments.study.queue_state import process_mark
 from experiments.study.submission import Submission, read_submissions
 from gat.errors import UserError
 from gat.training.run_folder import identity
@@ -140,7 +142,27 @@ def test_left_alone_but_without_the_checkpoints_to_keep(typed: Command, tmp_path
     assert output.count("left alone: finished  ") == 2
 
 
-def test_mistakes_are_told_before_anything_is_submitted(typed: Command, tmp_path: Path) -> None:
+def test_left_alone_in_a_queue_that_will_not_keep_the_checkpoints(typed: Command) -> None:
+    """The job that is under way was frozen without them."""
+    typed("sweep=repa")
+    queue = typed.started[0].folder / "queue.json"
+    queue.write_text(json.dumps({"process": process_mark(os.getpid())}))
+    _, output, _ = typed("sweep=repa", "training.keep_steps=2")
+    assert output.count("left alone: queued (without all the checkpoints to keep)") == 2
+    _, output, _ = typed("sweep=repa")
+    assert output.count("left alone: queued  ") == 2
+
+
+def test_what_diagnostics_are_to_measure_is_frozen(typed: Command) -> None:
+    typed("sweep=mng", "study.diagnostics.samples=7")
+    frozen = read_submissions(typed.started[0].folder.parents[3])[0].diagnostics
+    assert frozen is not None
+    assert frozen["samples"] == 7
+
+
+def test_mistakes_are_told_before_anything_is_submitted(
+    typed: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def answer(*overrides: str) -> str:
         code, _, errors = typed(*overrides)
         assert code == 2
@@ -153,6 +175,10 @@ def test_mistakes_are_told_before_anything_is_submitted(typed: Command, tmp_path
     assert "launch.to=slurm, but this machine has no sbatch" in answer("sweep=repa", "launch.to=slurm")
     assert "training.batch_size=4 is not divisible by 3 processes" in answer("sweep=repa", "study.processes=3")
     assert "launch.to='cloud' is unknown" in answer("sweep=repa", "launch.to=cloud")
+    assert "launch.local_jobs=0 must be 1 or more" in answer("sweep=repa", "launch.local_jobs=0")
+    monkeypatch.setattr(local, "visible_gpus", lambda: [0])
+    two = ("sweep=repa", "study.on_gpu=true", "launch.local_jobs=2")
+    assert "launch.local_jobs=2 of study.processes=1 needs 2 GPUs, but there are 1 here" in answer(*two)
     assert "a sweep divides 10 by 4, which leaves a rest" in answer("sweep=batch_rule", "study.total_steps=10")
     assert not list(tmp_path.iterdir())
 

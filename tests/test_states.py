@@ -76,6 +76,17 @@ def test_squeue_that_does_not_answer_is_no_failure_of_runs(runs: Path) -> None:
         states(submission)
 
 
+def test_runs_that_have_ended_need_no_slurm(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    submission = submission_of(runs, "7_0", "7_1")
+    write_run(runs / "run-0", [{"step": 10}], FINISHED)
+    write_run(runs / "run-1", [{"step": 3}], DIVERGED)
+    monkeypatch.setenv("PATH", "")
+    assert [state.kind for state in states(submission)] == ["finished", "diverged"]
+    write_run(runs / "run-2", [])
+    with pytest.raises(UserError, match="squeue does not answer"):
+        states(submission_of(runs, "7_0", "7_1", "7_2"))
+
+
 def test_records_outweigh_jobs(runs: Path) -> None:
     submission = submission_of(runs, "7_0", "7_1", "7_2")
     write_run(runs / "run-0", [{"step": 10}], FINISHED)
@@ -122,7 +133,8 @@ def test_a_queue_of_another_machine_cannot_be_seen_from_here(runs: Path) -> None
     file = submission.folder / "submission.json"
     file.write_text(file.read_text().replace(f'"host": "{submission.host}"', '"host": "elsewhere"'))
     (state,) = states(submission)
-    assert (state.kind, state.detail) == ("running", "in the local queue of elsewhere: ask there")
+    gone = f"if it is gone for good, remove {submission.folder} and submit again"
+    assert (state.kind, state.detail) == ("running", f"in the local queue of elsewhere: ask there; {gone}")
 
 
 def test_a_damaged_submission_is_told(runs: Path) -> None:

@@ -5,7 +5,7 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +15,7 @@ from experiments.settings import Surroundings, run_config, surroundings
 from experiments.study import local, slurm
 from experiments.study.claims import check_claims
 from experiments.study.estimate import preview
-from experiments.study.jobs import RunJob
+from experiments.study.jobs import RunJob, read_config
 from experiments.study.plan import Compose, Planned, flat, plan
 from experiments.study.points import SEED, expand
 from experiments.study.states import ENDED, UNDER_WAY, RunState, run_states
@@ -23,6 +23,7 @@ from experiments.study.submission import (
     SWEEPS_FOLDER,
     Entry,
     Submission,
+    last_jobs,
     new_submission,
     read_submissions,
 )
@@ -53,6 +54,8 @@ def launch(
     if settings.launch.dry_run:
         print(preview(planned, run_config(compose([])), settings.study, settings.cluster))
         return None
+    if place == "local":
+        local.check_room(settings.study, settings.launch.local_jobs)
     with (
         told(f"runs folder {runs}", "submit the sweep again"),
         one_at_a_time(runs / SWEEPS_FOLDER / ".lock", "submitting"),
@@ -93,6 +96,7 @@ def _freeze(
         base=base_of(master),
         claim=sweep["claim"],
         diagnostic_claims=sweep["diagnostic_claims"],
+        diagnostics=asdict(settings.study.diagnostics) if settings.study.diagnostics else None,
         entries=[
             replace(e, submitted=s.kind not in (*ENDED, *UNDER_WAY)) for e, s in zip(entries, states, strict=True)
         ],
@@ -160,8 +164,10 @@ def report(submission: Submission, before: list[RunState], planned: list[Planned
     print(
         f"sweep {submission.sweep}, study {submission.study}: {len(submission.entries)} runs, {len(submitted)} submitted"
     )
+    jobs = last_jobs(read_submissions(submission.folder.parents[3]))
     for entry, state, run in zip(submission.entries, before, planned, strict=True):
-        left = f"left alone: {state.kind}{'' if has_kept(run, state) else ' (without all the checkpoints to keep)'}"
+        kept = has_kept(run, state, jobs.get(entry.run_folder))
+        left = f"left alone: {state.kind}{'' if kept else ' (without all the checkpoints to keep)'}"
         what = f"job {entry.job}" if entry.job else "queued here" if entry.submitted else left
         print(f"  {entry.arm}, seed {entry.seed}: {what}  {entry.run_folder}")
     print(f"submission  {submission.folder}")
@@ -170,10 +176,16 @@ def report(submission: Submission, before: list[RunState], planned: list[Planned
     print(f"results     python experiments/collect.py sweep={submission.sweep} study={submission.study} runs={runs}")
 
 
-def has_kept(run: Planned, state: RunState) -> bool:
-    """Whether a finished run has every checkpoint that ``training.keep_steps`` asks for now (another sweep may not have)."""
+def has_kept(run: Planned, state: RunState, last: tuple[Submission, Entry] | None) -> bool:
+    """Whether a run has, or will have, every checkpoint that ``training.keep_steps`` asks for now.
+
+    Another sweep may have asked for the run without them. ``last``: the submission that made the run's last job.
+    """
     training = run.config.training
-    if state.kind != "finished" or not training.keep_steps:
+    if state.kind not in ("finished", *UNDER_WAY) or not training.keep_steps:
         return True
+    if state.kind in UNDER_WAY and last is not None:
+        own = read_config(last[0].config_file(last[1].index)).training.keep_steps
+        return own is not None and training.keep_steps % own == 0
     wanted = range(training.keep_steps, training.total_steps + 1, training.keep_steps)
     return all(RunFolder(run.config).checkpoint_file(step).exists() for step in wanted)

@@ -20,6 +20,7 @@ from experiments.settings import StudyConfig
 from experiments.study.jobs import RunJob
 from experiments.study.queue_state import JOBS_FILE, QUEUE_FILE, process_mark
 from experiments.study.submission import Submission, read_submission
+from gat.errors import UserError
 from gat.files import write_json
 from gat.platform import cores
 
@@ -44,6 +45,22 @@ def start_queue(submission: Submission, study: StudyConfig, jobs_at_a_time: int 
         )
     write_json(submission.folder / QUEUE_FILE, {"process": process_mark(queue.pid)})
     return queue.pid
+
+
+def check_room(study: StudyConfig, jobs_at_a_time: int | None) -> None:
+    """:class:`UserError` for a number of jobs that is none, or more than the machine's GPUs."""
+    if jobs_at_a_time is not None and jobs_at_a_time < 1:
+        raise UserError(
+            f"launch.local_jobs={jobs_at_a_time} must be 1 or more, or null for as many as the machine carries"
+        )
+    if not uses_gpus(study):
+        return
+    needed, here = (jobs_at_a_time or fitting_jobs(study)) * study.processes, len(visible_gpus())
+    if needed > here:
+        raise UserError(
+            f"launch.local_jobs={jobs_at_a_time} of study.processes={study.processes} needs {needed} GPUs, "
+            f"but there are {here} here: choose fewer, or launch.to=slurm on a cluster"
+        )
 
 
 def fitting_jobs(study: StudyConfig) -> int:

@@ -38,15 +38,17 @@ def run_states(entries: Iterable[Entry], submissions: list[Submission]) -> dict[
     """States by run folder. ``submissions``: all there are, oldest first."""
     jobs = last_jobs(submissions)
     wanted = {entry.run_folder: entry for entry in entries}
-    ids = {jobs[f][1].job for f in wanted if f in jobs and jobs[f][0].launcher == "slurm"}
-    words = squeue.job_states({job for job in ids if job}) if ids else {}
-    return {folder: _state(entry, jobs.get(folder), words) for folder, entry in wanted.items()}
+    records = {folder: read_record(Path(folder), entry.identity) for folder, entry in wanted.items()}
+    open_ = [folder for folder, record in records.items() if record is None and folder in jobs]
+    ids = {jobs[folder][1].job for folder in open_ if jobs[folder][0].launcher == "slurm"}
+    words = squeue.job_states({job for job in ids if job}) if ids else {}  # where all have ended, no SLURM is needed
+    return {folder: _state(entry, records[folder], jobs.get(folder), words) for folder, entry in wanted.items()}
 
 
-def _state(entry: Entry, last: tuple[Submission, Entry] | None, words: dict[str, str]) -> RunState:
-    folder = Path(entry.run_folder)
-    lines = read_metrics(folder)
-    record = read_record(folder, entry.identity)
+def _state(
+    entry: Entry, record: dict[str, Any] | None, last: tuple[Submission, Entry] | None, words: dict[str, str]
+) -> RunState:
+    lines = read_metrics(Path(entry.run_folder))
     job = log = None
     kind, detail = "not submitted", ""
     if last is not None:
@@ -78,7 +80,8 @@ def _slurm(entry: Entry, words: dict[str, str]) -> tuple[str | None, str, str | 
 
 def _local(submission: Submission, entry: Entry) -> tuple[str | None, str, str | None]:
     if submission.host != socket.gethostname():
-        return "running", f"in the local queue of {submission.host}: ask there", None
+        gone = f"if it is gone for good, remove {submission.folder} and submit again"
+        return "running", f"in the local queue of {submission.host}: ask there; {gone}", None
     alive, jobs = read_queue(submission)
     told = jobs.get(entry.index)
     if told is None:

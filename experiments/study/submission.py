@@ -56,6 +56,8 @@ class Submission:
     folder: Path
     entries: list[Entry]
     diagnostic_claims: list[dict[str, Any]] = field(default_factory=list)
+    diagnostics: dict[str, Any] | None = None
+    """With what analysis/diagnose.py is to measure; None where the study did not say."""
 
     def config_file(self, index: int) -> Path:
         """Frozen configuration of a run."""
