@@ -26,14 +26,17 @@ def checksum(tensors: dict[str, Tensor], step: str, identity: str) -> str:
 def read_checkpoint(file: Path, prefix: str = "") -> tuple[dict[str, str], dict[str, Tensor]]:
     """Metadata and tensors of a checkpoint (all must be read for its checksum; those under ``prefix`` are returned).
 
-    Raises :class:`DamagedCheckpointError` for a file that is cut off, altered or not ours.
+    Raises :class:`DamagedCheckpointError` for a file that is cut off, altered or not ours, :class:`UserError` for one that
+    the file system does not give (it may be whole).
     """
     try:
         with safe_open(file, framework="pt") as stored:
             metadata = stored.metadata() or {}
             tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
+    except SafetensorError as error:
         raise DamagedCheckpointError(f"{file}: not a whole checkpoint ({error})") from error
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error}): start again when it can, or remove it") from error
     if not {"step", "identity", "checksum"} <= metadata.keys():
         raise DamagedCheckpointError(f"{file}: no checkpoint of a run (its metadata lack step, identity and checksum)")
     if metadata["checksum"] != checksum(tensors, metadata["step"], metadata["identity"]):

@@ -12,6 +12,8 @@ and noises nested from clean to noisy, so that stage k-1 is stage k's image nois
 Shapes: K stages (earliest, noisiest first), B batch, C channels, H = W latent side.
 """
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -81,10 +83,18 @@ def perturb(
         if len(stages) != 1:
             raise UserError(f"schedule 'none' supervises only the final image: {len(stages)} stages given, use 1")
         schedule = "exponential"
-    signal, std = coefficients(len(stages), schedule, form)
-    shape = (-1, 1, 1, 1, 1)
-    added = nest(noise, signal, std) if nested else std.to(noise).view(shape) * noise
-    return signal.to(stages).view(shape) * stages + added
+    signal, std = factors(len(stages), schedule, form, stages.device, stages.dtype)
+    added = nest(noise, *coefficients(len(stages), schedule, form)) if nested else std * noise
+    return signal * stages + added
+
+
+@lru_cache
+def factors(
+    num_stages: int, schedule: str, form: str, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """:func:`coefficients` as factors of stages, (K, 1, 1, 1, 1) each; copied to the device once, as it waits for that."""
+    signal, std = (factor.to(device, dtype) for factor in coefficients(num_stages, schedule, form))
+    return signal.view(-1, 1, 1, 1, 1), std.view(-1, 1, 1, 1, 1)
 
 
 def multi_scale(stages: Tensor) -> Tensor:

@@ -170,7 +170,7 @@ class CachedTokens:
 
     def tokens(self, rows: Tensor, flip: Tensor) -> TeacherTokens:
         """Tokens, on the device, of the images ``rows`` (B,), mirrored where ``flip`` (B,) says so."""
-        picked = (flip.long().to(self.cls.device), rows.to(self.cls.device))
+        picked = (flip.long().to(self.cls.device), rows.to(self.cls.device, non_blocking=True))
         return TeacherTokens(*(all_of[picked].to(self.device).float() for all_of in (self.cls, self.patches)))
 
 

@@ -1,6 +1,8 @@
 """Checkpoints restore every tensor, read without our code, and are told apart when damaged or foreign."""
 
+import errno
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
@@ -73,6 +75,18 @@ def test_damaged_and_foreign_files_are_told_apart_and_change_nothing(tmp_path: P
     with pytest.raises(DamagedCheckpointError):
         load_checkpoint(file, networks, "me")
     assert all(torch.equal(value, expected[key]) for key, value in state_tensors(networks).items())
+
+
+def test_a_file_that_is_not_given_is_not_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system in trouble: the run must not begin anew, or go on from an older one."""
+
+    def troubled(*_: object, **__: object) -> NoReturn:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr("gat.checkpoint_file.safe_open", troubled)
+    with pytest.raises(UserError, match="c: cannot be read .*Stale file handle.*: start again when it can") as refused:
+        load_checkpoint(tmp_path / "c", make_networks(), "me")
+    assert not isinstance(refused.value, DamagedCheckpointError)
 
 
 def test_nothing_half_written_is_left(tmp_path: Path) -> None:

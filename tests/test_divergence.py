@@ -68,6 +68,17 @@ def test_a_far_too_large_rate_is_a_result(tmp_path: Path) -> None:
         assert int(file.stem.removeprefix("step-")) < diverged["step"]
 
 
+def test_divergence_before_the_first_line_of_metrics(tmp_path: Path) -> None:
+    """It is seen when the checkpoint is due: that step has a line then, and the run its record."""
+    record = run_until_diverged(tmp_path, "optim.lr_base=1e38", "training.log_steps=50", "training.checkpoint_steps=3")
+    assert record["status"] == "diverged"
+    assert [line["step"] for line in metrics_of(tmp_path / "run")] == [3]
+    final = record["final_metrics"]
+    assert isinstance(final, dict)
+    assert (final["step"], final["images"]) == (3, 12)
+    assert not list((tmp_path / "run/checkpoints").iterdir())
+
+
 def test_weights_that_are_not_finite_are_seen(tmp_path: Path) -> None:
     record = run_until_diverged(tmp_path, "optim.lr_base=1e38")
     assert record["status"] == "diverged"

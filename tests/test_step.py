@@ -176,3 +176,25 @@ def test_accumulation_gives_the_whole_batch_result(settings: StepSettings) -> No
     assert metrics.keys() == expected.keys()
     for name in expected.keys() - {"logit_rms", "sample_rms"} - {f"stage{k}_rms" for k in range(1, 5)}:
         assert float(metrics[name]) == pytest.approx(float(expected[name]), rel=1e-5), name
+
+
+@pytest.mark.parametrize("accumulation", [1, 3])
+def test_bf16_trains_what_fp32_trains(noise: StepNoise, batch: Batch, accumulation: int) -> None:
+    """Under autocast, too, a gradient reaches every weight: none is taken from a cast that was cached without a graph."""
+
+    def trained(settings: StepSettings) -> set[str]:
+        networks, start = make_networks(teacher_width=4), make_networks(teacher_width=4)
+        training_step(networks, batch, noise, settings)
+        pairs = (
+            (f"{part}.{name}", weight, before)
+            for part in ("generator", "discriminator")
+            for (name, weight), before in zip(
+                getattr(networks, part).named_parameters(), getattr(start, part).parameters(), strict=True
+            )
+        )
+        return {name for name, weight, before in pairs if not torch.equal(weight, before)}
+
+    whole = trained(SUCCESSOR_SETTINGS)
+    parts = dataclasses.replace(SUCCESSOR_SETTINGS, bf16=True, accumulation=accumulation)
+    assert trained(parts) == whole
+    assert len(whole) > 50

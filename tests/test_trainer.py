@@ -1,9 +1,11 @@
 """Whole small runs: what they leave behind, that they continue exactly, and that nothing is done twice."""
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -13,12 +15,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from gat.config import Config
-from gat.errors import UserError
+from gat.data.prepared import PreparedSet
+from gat.errors import Interrupted, UserError
 from gat.evaluation.numbers import needs_protocol
 from gat.evaluation.protocol import from_record
+from gat.processes import Processes
 from gat.training import run as run_module
 from gat.training import trainer
 from gat.training.step import Networks, training_step
+from gat.training.trackers import NoTracker
 from tests.conftest import compose_config
 from tests.small_run import SMALL, write_images
 
@@ -108,6 +113,55 @@ def test_continues_exactly_where_it_was_cut_off(
 
     assert untimed("cut") == untimed("whole")
     assert (tmp_path / "cut/samples.png").read_bytes() == (tmp_path / "whole/samples.png").read_bytes()
+
+
+@pytest.mark.parametrize(("gap", "where"), [(1.0, "there"), (1e9, "the last checkpoint, as it may be diverging")])
+def test_an_interrupted_run_says_where_it_goes_on(
+    small: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gap: float, where: str
+) -> None:
+    """And its tracker is closed: what it has not written by then would be lost."""
+    closed: list[bool] = []
+
+    class Kept(NoTracker):
+        def close(self) -> None:
+            closed.append(True)
+
+    def step(*arguments: Any) -> dict[str, Tensor]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return training_step(*arguments) | {"logit_gap": torch.tensor(gap)}
+
+    monkeypatch.setattr(trainer, "training_step", step)
+    monkeypatch.setattr(trainer, "open_tracker", lambda *_: Kept())
+    with pytest.raises(Interrupted, match=f"^interrupted after step 1: the same command goes on from {where}$"):
+        run(small())
+    assert closed == [True]
+    assert [file.name for file in (tmp_path / "run/checkpoints").iterdir()] == (
+        ["step-00000001.safetensors"] if where == "there" else []
+    )
+
+
+def test_processes_that_see_other_checkpoints_do_not_train(small: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of them has an older one, say: with equal shapes their gradients would be averaged all the same."""
+    monkeypatch.setattr(Processes, "from_main", lambda _, step: step + 2)
+    with pytest.raises(
+        UserError, match=r"find different checkpoints in .* \(rank 0 that of step 0, rank 0 of 2\): they must"
+    ):
+        run(small())
+
+
+def test_training_on_latents_needs_no_autoencoder(
+    small: Compose, prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a node that has the prepared set and no network; with alignment of G it is what the samples are decoded by."""
+    run(small("evaluation.samples=0", "training.total_steps=1"))
+
+    def gone(_: PreparedSet) -> NoReturn:
+        raise UserError("no autoencoder here")
+
+    monkeypatch.setattr(PreparedSet, "autoencoder", gone)
+    run(small("evaluation.samples=0", "training.total_steps=1", run_folder="without"))
+    with pytest.raises(UserError, match="no autoencoder here"):
+        run(small("evaluation.samples=0", "objective.generator_alignment_weight=0.5", run_folder="aligned"))
 
 
 def test_a_finished_run_is_not_repeated(small: Compose, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,8 @@
 """Mistakes in the configuration, told before any work. Quick to import: neither data nor teacher nor autoencoder code."""
 
-from gat.config import Config
+from dataclasses import asdict
+
+from gat.config import Config, TrainingConfig
 from gat.errors import UserError, require_choice
 from gat.evaluation.protocol import check_rules
 from gat.mng import FORMS, SCHEDULES
@@ -8,6 +10,7 @@ from gat.models.sizes import find_size
 from gat.objective.adversarial import penalty_stride
 from gat.objective.alignment import TRANSLATIONS
 from gat.training.memory import CHOICES
+from gat.training.trackers import require_tracker
 
 
 def check(config: Config) -> None:
@@ -21,6 +24,7 @@ def check(config: Config) -> None:
     model = config.model
     for size in (model.size, model.discriminator_size or model.size, config.optim.lr_width_of or model.size):
         find_size(model.family, size)
+    require_tracker(config.tracker.kind)
     positive = {
         "training.batch_size": config.training.batch_size,
         "training.accumulation": config.training.accumulation,
@@ -33,11 +37,18 @@ def check(config: Config) -> None:
         "data.resolution_px": config.data.resolution_px,
         "optim.lr_base": config.optim.lr_base,
         "optim.lr_multiple": config.optim.lr_multiple,
+        "optim.eps": config.optim.eps,
+        "optim.clip_norm": config.optim.clip_norm,
+        "autoencoder.batch_size": config.autoencoder.batch_size,
+        "evaluation.grid_columns": config.evaluation.grid_columns,
+        "evaluation.grid_classes": config.evaluation.grid_classes,
         "objective.penalty_sigma": config.objective.penalty_sigma,
     }
     for name, value in positive.items():
         if value <= 0:
             raise UserError(f"{name}={value} must be positive")
+    check_shares(config)
+    check_steps(config.training)
     check_rules(config.evaluation)
     if config.evaluation.samples < 0:
         raise UserError(f"evaluation.samples={config.evaluation.samples} must be positive, or 0 for no evaluation")
@@ -46,6 +57,28 @@ def check(config: Config) -> None:
             f"loader.workers={config.loader.workers} and loader.prefetch={config.loader.prefetch} must be at least 0 and 1"
         )
     check_successors(config)
+
+
+def check_shares(config: Config) -> None:
+    """:class:`UserError` for shares that are none: averages over steps below 1, parts of the batch up to 1."""
+    optim, augment = config.optim, config.objective.augment
+    for name in ("beta1", "beta2", "ema_decay"):
+        if not 0 <= getattr(optim, name) < 1:
+            raise UserError(f"optim.{name}={getattr(optim, name)} must be at least 0 and below 1")
+    for name, value in asdict(augment).items():
+        if not 0 <= value <= 1:
+            raise UserError(f"objective.augment.{name}={value} must be between 0 and 1")
+
+
+def check_steps(training: TrainingConfig) -> None:
+    """:class:`UserError` for a negative seed, and for checkpoints to keep where none are written."""
+    if training.seed < 0:
+        raise UserError(f"training.seed={training.seed} must be 0 or more")
+    if training.keep_steps is not None and (training.keep_steps < 1 or training.keep_steps % training.checkpoint_steps):
+        raise UserError(
+            f"training.keep_steps={training.keep_steps} must be a multiple of "
+            f"training.checkpoint_steps={training.checkpoint_steps}: checkpoints are written at those"
+        )
 
 
 def check_successors(config: Config) -> None:

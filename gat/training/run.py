@@ -47,10 +47,12 @@ def run(config: Config) -> dict[str, Any] | None:
             if processes.is_main:
                 stack.enter_context(folder.held(config))
             began = time.perf_counter()
-            with told_plainly(), tf32() if config.training.precision == "bf16" else nullcontext():
-                divergence = trainer.train()
+            try:
+                with told_plainly(), tf32() if config.training.precision == "bf16" else nullcontext():
+                    divergence = trainer.train()
+            finally:
+                trainer.tracker.close()
             seconds = time.perf_counter() - began
-            trainer.tracker.close()
             return write_record(trainer, divergence, seconds, processes) if processes.is_main else None
 
 

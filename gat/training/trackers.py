@@ -1,6 +1,7 @@
 """Optional trackers beside ``metrics.jsonl``: TensorBoard and Weights & Biases."""
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -43,10 +44,8 @@ class TensorBoardTracker:
     """Event files under ``tensorboard/`` in the run's folder; steps written again after a resume replace the earlier ones."""
 
     def __init__(self, folder: Path, first_step: int) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise UserError("tracker=tensorboard needs the package tensorboard: pip install tensorboard") from error
+        from torch.utils.tensorboard import SummaryWriter
+
         self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
@@ -67,10 +66,8 @@ class WandbTracker:
     """A run of Weights & Biases under the run's identity, continued where the run continues."""
 
     def __init__(self, folder: Path, identity: str, project: str, settings: dict[str, Any]) -> None:
-        try:
-            import wandb
-        except ImportError as error:
-            raise UserError("tracker=wandb needs the package wandb: pip install wandb") from error
+        import wandb
+
         self.run = wandb.init(
             project=project, id=identity, name=folder.name, dir=str(folder), config=settings, resume="allow"
         )
@@ -88,11 +85,21 @@ class WandbTracker:
         self.run.finish()
 
 
+def require_tracker(kind: str) -> None:
+    """:class:`UserError` for an unknown tracker, or one whose package (of the same name) is not installed."""
+    require_choice("tracker.kind", kind, KINDS)
+    try:
+        if kind != "none":
+            import_module(kind)
+    except ImportError as error:
+        raise UserError(f"tracker={kind} needs the package {kind}: pip install {kind}") from error
+
+
 def open_tracker(
     config: TrackerConfig, folder: Path, identity: str, first_step: int, settings: dict[str, Any]
 ) -> Tracker:
     """The tracker of ``config``; :class:`UserError` for an unknown one or a package that is not installed."""
-    require_choice("tracker.kind", config.kind, KINDS)
+    require_tracker(config.kind)
     if config.kind == "tensorboard":
         return TensorBoardTracker(folder, first_step)
     if config.kind == "wandb":

@@ -5,21 +5,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import AutoencoderKL
 from torch import Tensor
 from tqdm import tqdm
 
 from gat.config import Config
 from gat.data.order import TrainingOrder
 from gat.data.prepare import prepare
+from gat.data.prepared import PreparedSet
 from gat.errors import Interrupted, UserError
 from gat.evaluation.evaluator import Evaluator
 from gat.evaluation.numbers import Number
+from gat.evaluation.protocol import OWN_DECODER
 from gat.processes import Processes
 from gat.training.change import changes, snapshot
 from gat.training.divergence import Divergence, DivergenceWatch
 from gat.training.feed import Feed
 from gat.training.interrupt import InterruptRequest
-from gat.training.memory import AUTO, next_mode, too_little_memory
+from gat.training.memory import AUTO, next_mode, room_for_later_steps, too_little_memory
 from gat.training.noise import StepNoise, draw_noise
 from gat.training.results import read_protocols
 from gat.training.run_folder import RunFolder
@@ -48,18 +51,24 @@ class Trainer:
         self.networks = make_networks(config, self.dims, device, processes)
         needed = (data, config.evaluation, device, processes, config.loader.workers)
         self.evaluator = Evaluator(*needed) if config.evaluation.samples else None
-        autoencoder = self.evaluator.autoencoder if self.evaluator else data.autoencoder().to(device)
-        sample_tokens = SampleTeacher(teacher, autoencoder, data.manifest.scale) if teacher else None
+        sample_tokens = SampleTeacher(teacher, self._autoencoder(data), data.manifest.scale) if teacher else None
         self.settings = step_settings(config, self.feed.teacher is not None, processes, sample_tokens)
         self.watch = DivergenceWatch(config.training.divergence)
         self.tracker: Tracker = NoTracker()
         self.unseen: list[tuple[int, dict[str, Tensor]]] = []
         self.fits = False
 
+    def _autoencoder(self, data: PreparedSet) -> AutoencoderKL:
+        """That of the latents, whatever decoder evaluations ask for; theirs where it is the same."""
+        if self.evaluator is not None and self.evaluator.decoder_name == OWN_DECODER:
+            return self.evaluator.autoencoder
+        return data.autoencoder().to(self.device)
+
     def train(self) -> Divergence | None:
         """Train from the last checkpoint, or from the beginning, to the end or to the divergence that is returned.
 
-        Raises :class:`gat.errors.Interrupted` after a signal, with the state saved.
+        Raises :class:`gat.errors.Interrupted` after a signal, with the state saved (unless the run may be diverging: then the
+        last checkpoint is from before that).
         """
         start = self._resume()
         total = self.config.training.total_steps
@@ -72,8 +81,7 @@ class Trainer:
             for step in range(start + 1, total + 1):
                 divergence = None
                 if self._advance(step):
-                    rate = self.config.training.batch_size * (step - logged) / (time.perf_counter() - last)
-                    divergence = self._log(step, rate, progress)
+                    divergence = self._log(step, step - logged, last, progress)
                     logged, last = step, time.perf_counter()
                 progress.update()
                 if divergence is not None:
@@ -84,8 +92,9 @@ class Trainer:
                 if divergence is not None:
                     return divergence
                 if stop:
+                    where = "the last checkpoint, as it may be diverging" if self.watch.suspicious else "there"
                     raise Interrupted(
-                        f"interrupted after step {step}: the same command goes on from there", interrupt.received
+                        f"interrupted after step {step}: the same command goes on from {where}", interrupt.received
                     )
         return None
 
@@ -100,34 +109,40 @@ class Trainer:
         batch = self.feed.batch(step - 1, noise)
         metrics = None
         while metrics is None:
-            before = snapshot(self.networks, batch, noise) if logs else None
-            metrics = self._step_that_fits(batch, noise, first=not self.fits)
-        self.fits = True
-        if before is not None:
-            metrics |= changes(before, self.networks, batch, noise)
+            metrics = self._step_that_fits(batch, noise, measures=logs)
         self.unseen.append((step, metrics))
         return logs
 
-    def _step_that_fits(self, batch: Batch, noise: StepNoise, *, first: bool) -> dict[str, Tensor] | None:
-        """The step's metrics. None: it did not fit, and everything is as before it, but fewer activations will be kept.
+    def _step_that_fits(self, batch: Batch, noise: StepNoise, *, measures: bool) -> dict[str, Tensor] | None:
+        """The step's metrics; ``measures``: with what it changed. None: it did not fit, and fewer activations will be kept.
 
-        Raises :class:`UserError` if they may not be, or cannot: only where training.activation_checkpointing=auto, for the
-        ``first`` step of a single process (several would have to agree in the midst of their exchange).
+        Everything is as before it then. Raises :class:`UserError` if fewer may not be kept, or cannot: only where
+        training.activation_checkpointing=auto, for the first step of a single process (several would have to agree in the
+        midst of their exchange).
         """
         training = self.config.training
         try:
-            return training_step(self.networks, batch, noise, self.settings)
+            return self._attempt(batch, noise, measures=measures)
         except torch.OutOfMemoryError as error:
             compiled = compiles(training.compile, self.device)
             mode = next_mode(self.networks.generator.checkpointing, compiled=compiled)
-            alone = first and self.processes.count == 1
-            if training.activation_checkpointing != AUTO or mode is None or not alone:
+            repeatable = not self.fits and self.processes.count == 1
+            if training.activation_checkpointing != AUTO or mode is None or not repeatable:
                 raise UserError(too_little_memory(training, mode)) from error
         # outside of the except clause, whose error holds on to the step's tensors
         self.networks = make_networks(self.config, self.dims, self.device, self.processes, checkpointing=mode)
         self.folder.restore(self.networks)
         tqdm.write(f"a step does not fit the GPU's memory: going on with {mode} activation checkpointing")
         return None
+
+    def _attempt(self, batch: Batch, noise: StepNoise, *, measures: bool) -> dict[str, Tensor]:
+        """The step, with what it changed if it ``measures`` that; the first leaves room for what later ones hold besides."""
+        room = [] if self.fits else room_for_later_steps(self.networks)
+        before = snapshot(self.networks, batch, noise) if measures else None
+        metrics = training_step(self.networks, batch, noise, self.settings)
+        self.fits = True
+        room.clear()
+        return metrics | (changes(before, self.networks, batch, noise) if before else {})
 
     def _see(self) -> tuple[dict[str, float], Divergence | None]:
         """Fetch the metrics of the steps since the last time, means over the processes: the one place where the host waits.
@@ -144,14 +159,22 @@ class Trainer:
         self.unseen.clear()
         return last, divergence
 
-    def _log(self, step: int, images_per_s: float, progress: "tqdm[Any]") -> Divergence | None:
-        """Write the metrics of ``step``, with an evaluation where one is due; returns the divergence, if there is one."""
-        training = self.config.training
-        metrics, divergence = self._see()
-        line: dict[str, float] = {"step": step, "images": step * training.batch_size} | metrics
+    def _line(self, step: int, metrics: dict[str, float]) -> dict[str, float]:
+        """What ``metrics.jsonl`` says of a step, evaluated or not."""
+        line: dict[str, float] = {"step": step, "images": step * self.config.training.batch_size} | metrics
         for network in ("generator", "discriminator"):
             line[f"lr_{network[0]}"] = getattr(self.networks, f"{network}_optimizer").param_groups[0]["lr"]
-        line["images_per_s"] = images_per_s
+        return line
+
+    def _log(self, step: int, steps: int, since: float, progress: "tqdm[Any]") -> Divergence | None:
+        """Write the metrics of ``step``, with an evaluation where one is due; returns the divergence, if there is one.
+
+        ``steps``: how many were done ``since`` that time (of ``perf_counter``).
+        """
+        training = self.config.training
+        metrics, divergence = self._see()  # before the clock is read: until then the device may be behind
+        images_per_s = training.batch_size * steps / (time.perf_counter() - since)
+        line = self._line(step, metrics) | {"images_per_s": images_per_s}
         evaluates = divergence is None and (step == training.total_steps or step % training.eval_steps == 0)
         numbers = self._evaluate(self.evaluator) if evaluates and self.evaluator else []
         if self.processes.is_main:
@@ -173,8 +196,12 @@ class Trainer:
         return numbers
 
     def _save(self, step: int) -> Divergence | None:
-        """Write a checkpoint, unless the run has diverged (which is returned) or may be diverging."""
-        divergence = self._see()[1] if self.unseen else None
+        """Write a checkpoint, unless the run has diverged (which is returned, and told in a line) or may be diverging."""
+        divergence = None
+        if self.unseen:
+            metrics, divergence = self._see()
+            if divergence is not None and self.processes.is_main:
+                self.folder.append_metrics(self._line(step, metrics))
         at_end = step == self.config.training.total_steps
         if divergence is None and self.processes.is_main and (at_end or not self.watch.suspicious):
             self.folder.save(self.networks, step, self.config.training.keep_steps)
@@ -184,6 +211,13 @@ class Trainer:
         """Restore the last good checkpoint, if there is one; returns the number of steps done."""
         with self.processes.main_first():
             step = self.folder.restore(self.networks)
+        agreed = int(self.processes.from_main(torch.tensor(step)))
+        if self.processes.any(step != agreed):
+            raise UserError(
+                f"the processes of this run find different checkpoints in {self.folder.checkpoints} "
+                f"(rank {self.processes.rank} that of step {step}, rank 0 of {agreed}): they must see the same run folder: "
+                "set paths.runs on a shared file system"
+            )
         if self.processes.is_main:
             self.folder.cut_metrics(step)
             settings = {"run": self.folder.path.name}
