@@ -26,6 +26,7 @@ from gat.errors import UserError, require_choice
 
 KNOWN = SHARED | {"figures": "names, as mng,repa (default: all)"}
 FOLDER = "figures"
+BAND = "mean over seeds; band: least to greatest"
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class PaperFigure:
 FIGURES = {
     "model_size": PaperFigure(
         curves_of("model_size"),
-        "v1 Fig. 3a. Four sizes over training. Line: mean over seeds; band: least to greatest seed.",
+        f"v1 Fig. 3a. Four sizes over training ({BAND}).",
     ),
     "patch_size": PaperFigure(
         curves_of("patch_size"),
@@ -62,13 +63,15 @@ FIGURES = {
         "of the tokens' variance that is the sample's, mean over the first half of the blocks, a dot per seed.",
     ),
     "mng": PaperFigure(
-        draw_mng, "v1; v3's order. MNG's schedules and MSG over training, and at the end, a dot per seed."
+        draw_mng,
+        f"v1; v3's order. MNG's schedules and MSG over training ({BAND}), and at the end, a dot per seed; bars are the "
+        "claim's intervals of the means.",
     ),
     "lr_crosscheck": PaperFigure(
         curves_of("lr_crosscheck"),
-        "v1 Fig. 5b. S and B at their own rate and at each other's. A cross: divergence began.",
+        f"v1 Fig. 5b. S and B at their own rate and at each other's ({BAND}). A cross: divergence began.",
     ),
-    "repa": PaperFigure(curves_of("repa"), "v1 Fig. 5c. With and without alignment of D."),
+    "repa": PaperFigure(curves_of("repa"), f"v1 Fig. 5c. With and without alignment of D ({BAND})."),
     "cknna": PaperFigure(
         draw_alignment,
         "v1 section 3.4; v3. Alignment of D with the teacher, mean over blocks, over training. At small scale the teacher is "

@@ -71,6 +71,10 @@ from analysis.style import colors_of, legend_in
 from analysis.tables import Source, Table
 
 RATE_NAMES = {"fixed": "S's rate", "rule": "own rate"}
+LABELS = {
+    "g_output_change": "rms change of the samples' latents",
+    "d_output_change": "rms change of the logits",
+}
 GRID = ("lr_g", "lr_multiple", WIDTH, "distance", "step")
 """Columns that are needed of lr_grid."""
 
@@ -100,7 +104,7 @@ def draw_changes(axes: Axes, table: Table, change: str) -> None:
         mark_lost(axes, list(table.ended.loc[lost & arms.str.startswith(f"{how},"), CHANGES[change]].unique()), color)
     axes.plot([], [], **PAPER_LINE, label="predicted, through S and B")
     axes.set_xlabel("width")
-    axes.set_ylabel(change)
+    axes.set_ylabel(LABELS[change])
     logarithmic(axes, "x", list(widths))
     logarithms_of(axes, table, table.ended[change])
     axes.legend(loc="upper left", bbox_to_anchor=(0.0, -0.16))
