@@ -25,7 +25,9 @@ class LostProcessError(RuntimeError):
 
 
 class Interrupted(Exception):  # noqa: N818
-    """The run was asked to stop (SIGTERM, SIGUSR2), has saved its state, and goes on when started again.
+    """The run was asked to stop (SIGTERM, SIGUSR2), and goes on when started again.
+
+    From here, as its state is saved; or, if it may be diverging, from the last checkpoint.
 
     ``signals``: those that this process received; with several processes another one may have received it.
     """

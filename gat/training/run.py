@@ -23,8 +23,8 @@ def run(config: Config) -> dict[str, Any] | None:
     """Carry out the run of ``config``, or go on with it; an ended run is not repeated. Returns its record.
 
     With several processes each calls this; only the main one gets the record, the others None. Raises
-    :class:`gat.errors.UserError` for a mistake of the user's, :class:`gat.errors.Interrupted` after a signal (the state is
-    saved), :class:`gat.errors.LostProcessError` when another process of the run has died.
+    :class:`gat.errors.UserError` for a mistake of the user's, :class:`gat.errors.Interrupted` after a signal,
+    :class:`gat.errors.LostProcessError` when another process of the run has died.
     """
     check(config)
     with joined(config.training.device) as processes:
