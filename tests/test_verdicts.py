@@ -11,7 +11,7 @@ from analysis.verdicts import included, judge
 from experiments.settings import SWEEPS
 from gat.errors import UserError
 from tests.made_up import claim_of, write_results
-from tests.test_rules import A, B, runs
+from tests.made_up_evidence import A, B, runs
 
 CLAIM = claim_of("mng")
 LAYER_USE = next(claim for _, claim in claims() if claim["id"] == "layer_use")
