@@ -11,7 +11,7 @@ class ModelConfig:
     """Sizes of the two networks."""
 
     family: str
-    """``gat`` (the paper's sizes) or ``mini`` (small latents)."""
+    """``gat`` (the paper's sizes), ``mini`` (small latents) or ``mini_widths`` (the same in four widths at one depth)."""
     size: str
     """Generator size: S, B, L or XL."""
     discriminator_size: str | None

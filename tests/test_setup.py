@@ -22,7 +22,7 @@ from tests.prepared import fake_prepared
         ("model.size=M", "model size 'M' is unknown"),
         ("model.discriminator_size=XXL", "model size 'XXL' is unknown"),
         ("optim.lr_width_of=Q", "model size 'Q' is unknown"),
-        ("model.family=huge", "model.family='huge' is unknown: choose one of gat, mini"),
+        ("model.family=huge", "model.family='huge' is unknown: choose one of gat, mini, mini_widths"),
         ("objective.mng_schedule=cosine", "objective.mng_schedule='cosine' is unknown"),
         ("objective.mng_form=paper", "objective.mng_form='paper' is unknown"),
         ("teacher.translation=none", "teacher.translation='none' is unknown"),

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from gat.errors import UserError
 from gat.models import Discriminator, Generator
 from gat.models.flops import discriminator_flops, generator_flops, iteration_flops
-from gat.models.sizes import discriminator_dims, generator_dims
+from gat.models.sizes import discriminator_dims, find_size, generator_dims
 from gat.objective.adversarial import Objective, TeacherTokens
 from gat.objective.augment import AugmentRates
 from gat.training.noise import draw_noise
@@ -125,10 +125,16 @@ def test_mini_family_scales_like_the_papers() -> None:
     assert costs[-1] > 10 * costs[0]
 
 
+def test_widths_family_differs_in_width_alone() -> None:
+    bodies = [find_size("mini_widths", size) for size in ("S", "B", "L", "XL")]
+    assert [body.width for body in bodies] == [32, 64, 128, 256]
+    assert {(body.depth, body.width // body.heads) for body in bodies} == {(4, 16)}
+
+
 @pytest.mark.parametrize(
     ("family", "size", "patch", "side", "stages", "message"),
     [
-        ("giant", "S", 2, 8, 4, "model.family='giant' is unknown: choose one of gat, mini"),
+        ("giant", "S", 2, 8, 4, "model.family='giant' is unknown: choose one of gat, mini, mini_widths"),
         ("mini", "M", 2, 8, 4, "'M' is unknown in family 'mini': choose one of S, B, L, XL"),
         ("mini", "S", 3, 8, 4, "model.patch=3 is not offered"),
         ("gat", "S", 1, 32, 4, "model.patch=1 is not offered"),

@@ -1,7 +1,8 @@
 """Named sizes (method, section 6) and the ``mini`` family, and the networks built from them.
 
 ``mini`` scales as the paper's family does, for 8x8x4 latents: heads keep the pace of the width, and the widths of the
-logit and of the alignment projector shrink too (two 2048 x 2048 matrices would dominate).
+logit and of the alignment projector shrink too (two 2048 x 2048 matrices would dominate). ``mini_widths`` is for what is
+said of the width (paper section 2.4): width alone doubles from size to size, depth and width of a head stay.
 """
 
 from dataclasses import dataclass
@@ -39,6 +40,12 @@ FAMILIES = {
     ),
     "mini": Family(
         sizes={"S": Size(8, 64, 4), "B": Size(8, 128, 4), "L": Size(12, 160, 5), "XL": Size(16, 192, 6)},
+        patches=(1, 2, 4),
+        logit_width=256,
+        projector_width=256,
+    ),
+    "mini_widths": Family(
+        sizes={"S": Size(4, 32, 2), "B": Size(4, 64, 4), "L": Size(4, 128, 8), "XL": Size(4, 256, 16)},
         patches=(1, 2, 4),
         logit_width=256,
         projector_width=256,
