@@ -7,7 +7,8 @@
 Measures finished runs with the networks and sample counts that stood at submission (``study.diagnostics``; where a study had
 none, those of experiments/conf/study now). Writes
 ``results/STUDY/SWEEP-DIAGNOSTIC.csv`` and ``.json``, and of each arm's first seed pictures into ``results/STUDY/pictures/``.
-What was measured of a run stands in its ``analysis/`` too: a second start measures only what is new.
+What was measured of a run stands in its ``analysis/`` too: a second start measures only what is new. Rows that a table there
+already has of runs on other machines are kept, as collect.py does.
 analysis/diagnostics.py says what of which checkpoints, each diagnostic's own file how.
 """
 
@@ -26,6 +27,7 @@ from analysis.diagnostics import DIAGNOSTICS, Row, Tools
 from analysis.tables import PICTURES, picture_name
 from experiments.settings import CONF, SWEEPS, DiagnosticsConfig
 from experiments.study.arguments import FILTERS, find_submissions
+from experiments.study.elsewhere import elsewhere, here_of
 from experiments.study.jobs import read_config
 from experiments.study.records import newest_runs, split
 from experiments.study.states import ENDED, RunState, run_states
@@ -117,19 +119,28 @@ def lacking(work: Sequence[Work], names: Sequence[str], training: TrainingConfig
 def diagnose_sweep(mine: list[Submission], everything: list[Submission], values: dict[str, str]) -> list[str]:
     """Measure, and write the tables and pictures of one sweep; lines for the terminal. ``mine``: its submissions."""
     newest, runs = mine[-1], newest_runs(mine)
-    entries = [entry for _, entry in runs]
-    names, states = asked_of(newest.sweep, values), run_states(entries, everything)
+    names, states = asked_of(newest.sweep, values), run_states([entry for _, entry in runs], everything)
     config = DiagnosticsConfig(**newest.diagnostics) if newest.diagnostics else config_of(newest.study)
-    tools = Tools(config, choose_device(values.get("training.device", "auto")))
-    found = gathered(runs, states, names, tools)
-    place = Path(values.get("results", "results")) / newest.study
+    place, folder = Path(values.get("results", "results")) / newest.study, Path(values.get("runs", "runs"))
+    heads = {name: head_of(mine, name, config) for name in names if name != "samples"}
+    files = {name: place / f"{newest.sweep}-{name}.csv" for name in heads}
+    there = {
+        name: elsewhere(files[name], {key: head[key] for key in ("base", "settings")}, here_of(runs, states), folder)
+        for name, head in heads.items()
+    }
+    found = gathered(runs, states, names, Tools(config, choose_device(values.get("training.device", "auto"))))
     for (name, arm), picture in found.pictures.items():
         copy_picture(picture, place / PICTURES / picture_name(newest.sweep, name, arm))
-    absent = [f"{e.arm}, seed {e.seed}" for e in entries if states[e.run_folder].kind not in ENDED]
     lines = []
-    for name in (name for name in names if name != "samples"):
-        beside = {"missing": [*absent, *found.failures[name]], "measured": found.measurements[name]}
-        lines.append(write_table(place, mine, name, found.rows[name], head_of(mine, name, tools.config) | beside))
+    for name, head in heads.items():
+        unended = [entry for _, entry in runs if states[entry.run_folder].kind not in ENDED]
+        kept = set(there[name].rows["run"]) if there[name].runs else set()
+        before = [one for one in there[name].head.get("measured", []) if one["run"] in kept]
+        head |= {
+            "missing": [*there[name].missing(unended), *found.failures[name]],
+            "measured": [*before, *found.measurements[name]],
+        }
+        lines.append(write_table(files[name], there[name].beside(found.rows[name]), head))
         lines += [f"  not measured: {failure}" for failure in found.failures[name]]
     return [*lines, f"{place / PICTURES}: {len(found.pictures)} pictures"]
 
@@ -142,6 +153,7 @@ def head_of(mine: list[Submission], name: str, config: DiagnosticsConfig) -> dic
         "study": newest.study,
         "sweep": newest.sweep,
         "diagnostic": name,
+        "base": newest.base,
         "settings": settings_of(name, config),
         "claim": own[0] if own else None,
         "seeds": newest.claim["seeds"] if newest.claim else None,
@@ -149,15 +161,14 @@ def head_of(mine: list[Submission], name: str, config: DiagnosticsConfig) -> dic
     }
 
 
-def write_table(place: Path, mine: list[Submission], name: str, rows: list[Row], head: dict[str, Any]) -> str:
+def write_table(file: Path, table: pd.DataFrame, head: dict[str, Any]) -> str:
     """Table and the JSON beside it; a line for the terminal."""
-    file = place / f"{mine[-1].sweep}-{name}.csv"
     with told(f"table {file}", REMEDY):
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as stream:
-            pd.DataFrame(rows, columns=None if rows else ["arm", "seed", "status"]).to_csv(stream, index=False)
+            (table if len(table) else pd.DataFrame(columns=["arm", "seed", "status"])).to_csv(stream, index=False)
         write_json(file.with_suffix(".json"), head)
-    return f"{file}: {len(rows)} rows, {len(head['missing'])} runs missing"
+    return f"{file}: {len(table)} rows, {len(head['missing'])} runs missing"
 
 
 def copy_picture(source: Path, file: Path) -> None:

@@ -2,19 +2,20 @@
 
 Writes ``results/STUDY/SWEEP.csv``, a row per run and evaluation (columns: results/README.md), and beside it ``SWEEP.json``:
 claim and rule as they stood when the runs were submitted, and which runs are missing; and ``records/RUN.json``, the record of
-each run that has ended. ``runs=FOLDER``, ``results=FOLDER``.
+each run that has ended. ``runs=FOLDER``, ``results=FOLDER``. Rows that a table there already has of other runs of the same
+sweep and settings are kept: a sweep may be run on several machines, and gathered on each into the same ``results``.
 """
 
 import sys
 from pathlib import Path
 
-import pandas as pd
-
 from experiments.exits import exits
 from experiments.study.arguments import FILTERS, find_submissions, parse
+from experiments.study.elsewhere import Elsewhere, elsewhere, here_of
 from experiments.study.records import newest_runs, protocols_of, records_of, rows_of_run, split
 from experiments.study.states import ENDED, run_states
 from experiments.study.submission import Submission
+from gat.evaluation.protocol import from_record, require_same
 from gat.files import replacing, told, write_json
 
 RECORDS = "records"
@@ -24,42 +25,52 @@ ARGUMENTS = FILTERS | {
 }
 
 
-def collect(mine: list[Submission], others: list[Submission], everything: list[Submission], results: Path) -> None:
+def collect(
+    mine: list[Submission], others: list[Submission], everything: list[Submission], runs: Path, results: Path
+) -> None:
     """Write and report the table of one sweep. ``mine``: its submissions of the same settings, oldest first."""
-    newest, runs = mine[-1], newest_runs(mine)
-    states = run_states([entry for _, entry in runs], everything)
-    at = newest.claim["at"] if newest.claim else "evaluations"
-    rows = [row for s, entry in runs for row in rows_of_run(s, entry, states[entry.run_folder], at)]
-    missing = [(entry, states[entry.run_folder]) for _, entry in runs if states[entry.run_folder].kind not in ENDED]
-    protocols, records = protocols_of(runs), records_of(runs)
+    newest, entries = mine[-1], newest_runs(mine)
+    states = run_states([entry for _, entry in entries], everything)
     file = results / newest.study / f"{newest.sweep}.csv"
+    there = elsewhere(file, {"base": newest.base}, here_of(entries, states), runs)
+    at = newest.claim["at"] if newest.claim else "evaluations"
+    table = there.beside([row for s, entry in entries for row in rows_of_run(s, entry, states[entry.run_folder], at)])
+    unended = [entry for _, entry in entries if states[entry.run_folder].kind not in ENDED]
+    missing = there.missing(unended)
+    protocols = there.head.get("protocols", {}) | protocols_of(entries)
+    require_same((from_record(one) for one in protocols.values()), f"the table of {newest.sweep}")
     with told(f"table {file}", "collect again"):
         (file.parent / RECORDS).mkdir(parents=True, exist_ok=True)
         with replacing(file) as stream:
-            pd.DataFrame(rows).to_csv(stream, index=False)
-        absent = [f"{entry.arm}, seed {entry.seed}" for entry, _ in missing]
-        write_json(file.with_suffix(".json"), head(mine, absent) | {"protocols": protocols})
-        for name, record in records.items():
+            table.to_csv(stream, index=False)
+        write_json(file.with_suffix(".json"), head(mine, there, missing) | {"protocols": protocols})
+        for name, record in records_of(entries).items():
             write_json(file.parent / RECORDS / f"{name}.json", record)
-    print(f"{file}: {len(rows)} rows of {len(runs)} runs, {len(missing)} of them missing")
-    for entry, state in missing:
-        print(f"  missing: {entry.arm}, seed {entry.seed}: {state.kind} {state.detail}".rstrip())
+    kept = f" and {len(there.runs)} kept from the table" if there.runs else ""
+    print(f"{file}: {len(table)} rows of {len(entries)} runs here{kept}, {len(missing)} missing")
+    for entry in unended:
+        if (entry.arm, entry.seed) not in there.runs:
+            state = states[entry.run_folder]
+            print(f"  missing: {entry.arm}, seed {entry.seed}: {state.kind} {state.detail}".rstrip())
     for other in others:
         print(f"  other settings, not in the table: submission={other.id} of {len(other.entries)} runs")
 
 
-def head(mine: list[Submission], missing: list[str]) -> dict[str, object]:
-    """What stands beside a table: claim, submissions, missing runs."""
-    newest = mine[-1]
+def head(mine: list[Submission], there: Elsewhere, missing: list[str]) -> dict[str, object]:
+    """What stands beside a table: claim, hash of the settings, submissions, missing runs."""
+    newest, before = mine[-1], there.head
+    claims = {"claim": newest.claim, "diagnostic_claims": newest.diagnostic_claims}
+    own = [{"id": s.id, "submitted_at": s.submitted_at, "git": s.git, "launcher": s.launcher} for s in mine]
+    others = [one for one in before.get("submissions", []) if one["id"] not in {s.id for s in mine}]
+    changed = any((s.claim, s.diagnostic_claims) != (newest.claim, newest.diagnostic_claims) for s in mine)
+    elsewhere_changed = any(before.get(name, claim) != claim for name, claim in claims.items())
     return {
         "study": newest.study,
         "sweep": newest.sweep,
-        "claim": newest.claim,
-        "diagnostic_claims": newest.diagnostic_claims,
-        "claim_changed": any((s.claim, s.diagnostic_claims) != (newest.claim, newest.diagnostic_claims) for s in mine),
-        "submissions": [
-            {"id": s.id, "submitted_at": s.submitted_at, "git": s.git, "launcher": s.launcher} for s in mine
-        ],
+        "base": newest.base,
+        **claims,
+        "claim_changed": changed or elsewhere_changed or before.get("claim_changed", False),
+        "submissions": sorted([*others, *own], key=lambda one: one["submitted_at"]),
         "missing": missing,
     }
 
@@ -72,7 +83,12 @@ def main() -> None:
         for study, name in sorted({(s.study, s.sweep) for s in chosen}):
             sweep = [s for s in everything if (s.study, s.sweep) == (study, name)]
             like = [s for s in chosen if s in sweep][-1]
-            collect(*split(sweep, like), everything, Path(values.get("results", "results")))
+            collect(
+                *split(sweep, like),
+                everything,
+                Path(values.get("runs", "runs")),
+                Path(values.get("results", "results")),
+            )
 
 
 if __name__ == "__main__":

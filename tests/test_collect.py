@@ -89,7 +89,7 @@ def test_a_row_per_evaluation_and_every_run_has_one(
     assert table["training_gflops"][1] == pytest.approx(2 * table["training_gflops"][0])
     assert pd.isna(table["step"][3])
     told = capsys.readouterr().out
-    assert "4 rows of 3 runs, 1 of them missing" in told
+    assert "4 rows of 3 runs here, 1 missing" in told
     assert "missing: arm2, seed 0: failed died without a word" in told
     head = json.loads(Path("results/mini/test.json").read_text())
     assert head["missing"] == ["arm2, seed 0"]

@@ -7,7 +7,6 @@ from typing import Any
 from experiments.study.states import ENDED, RunState, distance_of
 from experiments.study.submission import Entry, Submission
 from gat.errors import UserError
-from gat.evaluation.protocol import from_record, require_same
 from gat.models.discriminator import DiscriminatorDims
 from gat.models.flops import iteration_flops
 from gat.models.generator import GeneratorDims
@@ -93,7 +92,7 @@ def records_of(runs: Sequence[tuple[Submission, Entry]]) -> dict[str, dict[str, 
 
 
 def protocols_of(runs: Sequence[tuple[Submission, Entry]]) -> dict[str, dict[str, Any]]:
-    """The protocol of all distances of ended runs, by id; :class:`gat.errors.UserError` if there are several."""
+    """The protocols of all distances of ended runs, by id."""
     found: dict[str, dict[str, Any]] = {}
     for _, entry in runs:
         folder = Path(entry.run_folder)
@@ -102,7 +101,6 @@ def protocols_of(runs: Sequence[tuple[Submission, Entry]]) -> dict[str, dict[str
             if name := distance_of(line):
                 used = protocol_id(line, name, folder)
                 found[used] = (record or {})["protocols"][used]
-    require_same((from_record(record) for record in found.values()), f"the table of {runs[0][0].sweep}")
     return found
 
 
