@@ -191,6 +191,8 @@ class TrainingConfig:
     """Interval of checkpoints; one always stands at the end. The last two are kept."""
     keep_steps: int | None
     """Interval of checkpoints that are kept for good; null: none but the last two."""
+    keep_checkpoints: bool
+    """False: checkpoints serve an interrupted run alone, and none is left of one that has ended."""
     divergence: DivergenceConfig
 
 

@@ -70,6 +70,10 @@ def test_mistakes(override: str, message: str) -> None:
             ("objective.generator_alignment_weight=0.5", "objective.generator_alignment_block=-1"),
             "objective.generator_alignment_block=-1 is no block of size S",
         ),
+        (
+            ("training.keep_steps=200", "training.keep_checkpoints=false"),
+            "training.keep_steps=200 keeps checkpoints, training.keep_checkpoints=false none: set one of them",
+        ),
     ],
 )
 def test_mistakes_of_several_settings(overrides: tuple[str, str], message: str) -> None:

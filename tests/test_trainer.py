@@ -59,6 +59,15 @@ def small(images: Path, prepared: Path, tmp_path: Path) -> Compose:
     return compose
 
 
+def test_checkpoints_that_need_not_be_kept_go_with_the_end(small: Compose, tmp_path: Path) -> None:
+    kept, run_alone = run(small(run_folder="kept")), run(small("training.keep_checkpoints=false"))
+    assert run_alone["checkpoint"] is None
+    assert not list((tmp_path / "run" / "checkpoints").glob("*.safetensors"))
+    assert len(list((tmp_path / "kept" / "checkpoints").glob("*.safetensors"))) == 2
+    assert run_alone["identity"] == kept["identity"]
+    assert run(small("training.keep_checkpoints=false")) == run_alone  # an ended run is not repeated for want of one
+
+
 def test_what_a_run_leaves_behind(small: Compose, tmp_path: Path) -> None:
     record = run(small())
     folder = tmp_path / "run"

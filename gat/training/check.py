@@ -79,6 +79,11 @@ def check_steps(training: TrainingConfig) -> None:
             f"training.keep_steps={training.keep_steps} must be a multiple of "
             f"training.checkpoint_steps={training.checkpoint_steps}: checkpoints are written at those"
         )
+    if training.keep_steps is not None and not training.keep_checkpoints:
+        raise UserError(
+            f"training.keep_steps={training.keep_steps} keeps checkpoints, training.keep_checkpoints=false none: "
+            "set one of them"
+        )
 
 
 def check_successors(config: Config) -> None:

@@ -59,9 +59,12 @@ def run(config: Config) -> dict[str, Any] | None:
 def write_record(
     trainer: Trainer, divergence: Divergence | None, seconds: float, processes: Processes
 ) -> dict[str, Any]:
-    """Write and return ``record.json``. ``seconds``: of training and evaluation since the last start."""
+    """Write and return ``record.json``, and drop checkpoints that need not be kept.
+
+    ``seconds``: of training and evaluation since the last start.
+    """
     folder, config = trainer.folder, trainer.config
-    checkpoints = folder.all_checkpoints()
+    checkpoints = folder.all_checkpoints() if config.training.keep_checkpoints else []
     record = {
         "status": "finished" if divergence is None else "diverged",
         "diverged": None if divergence is None else asdict(divergence),
@@ -80,6 +83,8 @@ def write_record(
         "checkpoint": str(checkpoints[-1]) if checkpoints else None,
     }
     folder.write_record(record)
+    if not config.training.keep_checkpoints:
+        folder.drop_checkpoints()
     return record
 
 

@@ -29,7 +29,7 @@ WITHOUT_EFFECT = {
     "loader": None,
     "training": (
         *("accumulation", "activation_checkpointing", "compile", "device"),
-        *("log_steps", "checkpoint_steps", "keep_steps"),
+        *("log_steps", "checkpoint_steps", "keep_steps", "keep_checkpoints"),
     ),
     "evaluation": ("batch_size", "grid_columns", "grid_classes"),
 }
@@ -53,6 +53,13 @@ def effective(config: Config) -> dict[str, Any]:
         else:
             settings[group] = {key: value for key, value in settings[group].items() if key not in names}
     return settings
+
+
+def has_effect(setting: str) -> bool:
+    """Whether a setting, by its dotted name, can change the result of a run."""
+    group, _, name = setting.partition(".")
+    names = WITHOUT_EFFECT.get(group, ())
+    return names is not None and name not in names
 
 
 def run_name(config: Config) -> str:
@@ -128,6 +135,12 @@ class RunFolder:
             for old in self.all_checkpoints()[:-CHECKPOINTS_KEPT]:
                 if not keep_steps or int(old.stem.removeprefix("step-")) % keep_steps:
                     old.unlink()
+
+    def drop_checkpoints(self) -> None:
+        """Delete all of them."""
+        with self.told():
+            for file in self.all_checkpoints():
+                file.unlink()
 
     def restore(self, networks: Networks) -> int:
         """Load the last good checkpoint and return its step, 0 if there is none; a warning names damaged ones."""

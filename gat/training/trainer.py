@@ -196,15 +196,19 @@ class Trainer:
         return numbers
 
     def _save(self, step: int) -> Divergence | None:
-        """Write a checkpoint, unless the run has diverged (which is returned, and told in a line) or may be diverging."""
+        """Write a checkpoint, unless the run has diverged (which is returned, and told in a line) or may be diverging.
+
+        At the end one is written even then, and none where checkpoints are not kept.
+        """
         divergence = None
         if self.unseen:
             metrics, divergence = self._see()
             if divergence is not None and self.processes.is_main:
                 self.folder.append_metrics(self._line(step, metrics))
-        at_end = step == self.config.training.total_steps
-        if divergence is None and self.processes.is_main and (at_end or not self.watch.suspicious):
-            self.folder.save(self.networks, step, self.config.training.keep_steps)
+        training = self.config.training
+        wanted = training.keep_checkpoints if step == training.total_steps else not self.watch.suspicious
+        if divergence is None and self.processes.is_main and wanted:
+            self.folder.save(self.networks, step, training.keep_steps)
         return divergence
 
     def _resume(self) -> int:
