@@ -11,7 +11,7 @@ import experiments.run
 from experiments.settings import ClusterConfig, StudyConfig
 from experiments.study import local, slurm
 from experiments.study.jobs import read_config
-from experiments.study.launch import launcher_of
+from experiments.study.launch import effective_of, launcher_of
 from experiments.study.plan import plan
 from experiments.study.queue_state import process_mark
 from experiments.study.submission import Submission, read_submissions
@@ -124,6 +124,17 @@ def test_submissions_of_the_same_settings_belong_together(typed: Command) -> Non
     assert base("model.size=B") == whole
     assert base("study.evaluations.final=training") != whole  # reaches the runs through the sweep alone
     assert base("optim.beta1=0.5") != whole
+
+
+def test_overrides_that_change_no_result_do_not_make_another_sweep() -> None:
+    overrides = {
+        "training.keep_steps": 200,
+        "training.seed": 1,
+        "tracker": "none",
+        "optim.beta1": 0.5,
+        "model.size": "B",
+    }
+    assert effective_of(overrides).keys() == {"training.seed", "optim.beta1", "model.size"}
 
 
 def test_left_alone_but_without_the_checkpoints_to_keep(typed: Command, tmp_path: Path) -> None:

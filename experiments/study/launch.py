@@ -32,7 +32,7 @@ from gat.errors import UserError, require_choice
 from gat.files import one_at_a_time, replacing, told
 from gat.platform import git_state
 from gat.processes import Processes
-from gat.training.run_folder import RunFolder, effective, identity
+from gat.training.run_folder import RunFolder, effective, has_effect, identity
 
 
 def launch(
@@ -128,15 +128,22 @@ def entry_of(index: int, run: Planned) -> Entry:
 def base_of(master: DictConfig) -> str:
     """Hash of a sweep's settings less arm, point and seed: submissions with the same one belong together.
 
-    The sweep's own overrides count, as the study makes them; where the command line narrows its grid they are the same sweep.
+    The sweep's own overrides count, as the study makes them, but for those that change no result; where the command line
+    narrows its grid they are the same sweep.
     """
     sweep = OmegaConf.to_container(master.sweep, resolve=True)
     assert isinstance(sweep, dict)
     config = run_config(master)
     settings = flat(effective(config)) | {"model.discriminator_size": config.model.discriminator_size}
     shared = {key: value for key, value in settings.items() if key not in (*sweep["grid"], SEED)}
-    own = {key: sweep[key] for key in ("common", "arms", "grid")}
+    own = {key: effective_of(sweep[key]) for key in ("common", "grid")}
+    own |= {"arms": {name: effective_of(overrides) for name, overrides in sweep["arms"].items()}}
     return hashlib.sha256(json.dumps([shared, own], sort_keys=True).encode()).hexdigest()[:12]
+
+
+def effective_of(overrides: dict[str, Any]) -> dict[str, Any]:
+    """Those that can change a result."""
+    return {name: value for name, value in overrides.items() if has_effect(name)}
 
 
 def _submit(
