@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.drawing import Fit, confidence_of, fitted, left_out_of, lost_of, positive
+from analysis.drawing import confidence_of, left_out_of, lost_of, positive
+from analysis.fits import Fit, fitted
 from analysis.paper import number
 from analysis.scaling import ends
 from analysis.slopes import INSIDE, Chosen, Points, best, grid_step_of, largest

@@ -36,7 +36,6 @@ from analysis.drawing import (
     LOST_COLOR,
     PAPER_LINE,
     SEED_ALPHA,
-    Fit,
     facts_of,
     finish,
     has,
@@ -49,10 +48,10 @@ from analysis.drawing import (
     require_whole,
     say,
     source_of,
-    through_centre,
     why_empty,
     write_numbers,
 )
+from analysis.fits import Fit, through_centre
 from analysis.layout import Panel, figure_of
 from analysis.lr_fits import (
     CHANGES,

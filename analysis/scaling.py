@@ -33,11 +33,9 @@ from analysis.drawing import (
     KNOWN,
     PAPER_LINE,
     SEED_ALPHA,
-    Fit,
     confidence_of,
     facts_of,
     finish,
-    fitted,
     has,
     left_out_of,
     logarithmic,
@@ -48,10 +46,10 @@ from analysis.drawing import (
     positive,
     require_whole,
     source_of,
-    through_centre,
     usable,
     write_numbers,
 )
+from analysis.fits import Fit, fitted, through_centre
 from analysis.paper import PaperLaw, comparable, number, paper
 from analysis.slopes import Points, fitted_correlation
 from analysis.style import colors_of, legend_below, panels

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 
-from analysis.drawing import fitted, through_centre
+from analysis.fits import fitted, through_centre
 from analysis.paper import paper
 from analysis.scaling import cells_of, draw_decoupled, draw_scaling, law_line, scaling_fits, write
 from analysis.slopes import Points, fitted_correlation
