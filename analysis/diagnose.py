@@ -27,7 +27,7 @@ from analysis.diagnostics import DIAGNOSTICS, Row, Tools
 from analysis.tables import PICTURES, picture_name
 from experiments.settings import CONF, SWEEPS, DiagnosticsConfig
 from experiments.study.arguments import FILTERS, find_submissions
-from experiments.study.elsewhere import elsewhere, here_of
+from experiments.study.elsewhere import Elsewhere, elsewhere, here_of
 from experiments.study.jobs import read_config
 from experiments.study.records import newest_runs, split
 from experiments.study.states import ENDED, RunState, run_states
@@ -67,6 +67,14 @@ def config_of(study: str) -> DiagnosticsConfig:
     return DiagnosticsConfig(**found)
 
 
+@dataclass(frozen=True)
+class Picture:
+    """Of a run of that ``seed``."""
+
+    seed: int
+    file: Path
+
+
 @dataclass
 class Gathered:
     """Of a sweep's runs, by diagnostic: ``rows``, what made them, and the first seed's pictures by arm."""
@@ -75,7 +83,7 @@ class Gathered:
     measurements: dict[str, list[Row]]
     failures: dict[str, list[str]]
     """What could not be measured, and why."""
-    pictures: dict[tuple[str, str], Path]
+    pictures: dict[tuple[str, str], Picture]
 
 
 def gathered(
@@ -85,7 +93,7 @@ def gathered(
     found = Gathered({name: [] for name in names}, {name: [] for name in names}, {name: [] for name in names}, {})
     for submission, entry in runs:
         kind, run = states[entry.run_folder].kind, Path(entry.run_folder)
-        head = {"arm": entry.arm, "seed": entry.seed, "status": kind, "run": run.name}
+        head = {"arm": entry.arm, "seed": entry.seed, "status": kind, "run": run.name, "submission": submission.id}
         if kind == "diverged":
             for name in names:
                 found.rows[name].append(head)
@@ -103,7 +111,7 @@ def gathered(
             made = {key: result[key] for key in ("measured_at", "seconds", "git", "hardware", "versions")}
             found.measurements[one.diagnostic].append({"run": run.name, "step": one.step} | made)
             if one.picture.is_file():
-                found.pictures.setdefault((one.diagnostic, entry.arm), one.picture)
+                found.pictures.setdefault((one.diagnostic, entry.arm), Picture(entry.seed, one.picture))
     return found
 
 
@@ -119,45 +127,48 @@ def lacking(work: Sequence[Work], names: Sequence[str], training: TrainingConfig
 def diagnose_sweep(mine: list[Submission], everything: list[Submission], values: dict[str, str]) -> list[str]:
     """Measure, and write the tables and pictures of one sweep; lines for the terminal. ``mine``: its submissions."""
     newest, runs = mine[-1], newest_runs(mine)
-    names, states = asked_of(newest.sweep, values), run_states([entry for _, entry in runs], everything)
+    entries = [entry for _, entry in runs]
+    names, states = asked_of(newest.sweep, values), run_states(entries, everything)
     config = DiagnosticsConfig(**newest.diagnostics) if newest.diagnostics else config_of(newest.study)
     place, folder = Path(values.get("results", "results")) / newest.study, Path(values.get("runs", "runs"))
-    heads = {name: head_of(mine, name, config) for name in names if name != "samples"}
-    files = {name: place / f"{newest.sweep}-{name}.csv" for name in heads}
+    here, alike = here_of(mine, entries, states), {"base": newest.base}
+    files = {name: place / f"{newest.sweep}-{name}.csv" for name in names if name != "samples"}
     there = {
-        name: elsewhere(files[name], {key: head[key] for key in ("base", "settings")}, here_of(runs, states), folder)
-        for name, head in heads.items()
+        name: elsewhere(file, alike | {"settings": settings_of(name, config)}, here, folder)
+        for name, file in files.items()
     }
+    seen = elsewhere(place / f"{newest.sweep}.csv", alike, here, folder).runs
     found = gathered(runs, states, names, Tools(config, choose_device(values.get("training.device", "auto"))))
-    for (name, arm), picture in found.pictures.items():
-        copy_picture(picture, place / PICTURES / picture_name(newest.sweep, name, arm))
+    pictures = {
+        key: one for key, one in found.pictures.items() if not any((key[1], k) in seen for k in range(one.seed))
+    }
+    for (name, arm), picture in pictures.items():
+        copy_picture(picture.file, place / PICTURES / picture_name(newest.sweep, name, arm))
+    unended = [entry for entry in entries if states[entry.run_folder].kind not in ENDED]
     lines = []
-    for name, head in heads.items():
-        unended = [entry for _, entry in runs if states[entry.run_folder].kind not in ENDED]
-        kept = set(there[name].rows["run"]) if there[name].runs else set()
-        before = [one for one in there[name].head.get("measured", []) if one["run"] in kept]
-        head |= {
-            "missing": [*there[name].missing(unended), *found.failures[name]],
-            "measured": [*before, *found.measurements[name]],
-        }
-        lines.append(write_table(files[name], there[name].beside(found.rows[name]), head))
+    for name, file in files.items():
+        missing = [*there[name].missing(unended), *found.failures[name]]
+        made = [*there[name].of_rows("measured", "run", "run"), *found.measurements[name]]
+        head = head_of(mine, name, config, there[name]) | {"missing": missing, "measured": made}
+        lines.append(write_table(file, there[name].beside(found.rows[name]), head))
         lines += [f"  not measured: {failure}" for failure in found.failures[name]]
-    return [*lines, f"{place / PICTURES}: {len(found.pictures)} pictures"]
+    return [*lines, f"{place / PICTURES}: {len(pictures)} pictures"]
 
 
-def head_of(mine: list[Submission], name: str, config: DiagnosticsConfig) -> dict[str, Any]:
+def head_of(mine: list[Submission], name: str, config: DiagnosticsConfig, there: Elsewhere) -> dict[str, Any]:
     """What stands beside a diagnostic's table."""
     newest = mine[-1]
     own = [claim for claim in newest.diagnostic_claims if claim["diagnostic"] == name]
+    claim = {"claim": own[0] if own else None, "seeds": newest.claim["seeds"] if newest.claim else None}
+    changed = any(s.diagnostic_claims != newest.diagnostic_claims for s in mine)
     return {
         "study": newest.study,
         "sweep": newest.sweep,
         "diagnostic": name,
         "base": newest.base,
         "settings": settings_of(name, config),
-        "claim": own[0] if own else None,
-        "seeds": newest.claim["seeds"] if newest.claim else None,
-        "claim_changed": any(s.diagnostic_claims != newest.diagnostic_claims for s in mine),
+        **claim,
+        "claim_changed": changed or there.claims_differ(claim),
     }
 
 
@@ -184,6 +195,7 @@ def diagnose(values: dict[str, str]) -> list[str]:
     everything, chosen = find_submissions(values)
     keep_freed_memory()
     lines: list[str] = []
+    refused: list[str] = []
     with told_plainly(), full_precision():
         for study, name in sorted({(s.study, s.sweep) for s in chosen}):
             if not asked_of(name, values):
@@ -191,7 +203,13 @@ def diagnose(values: dict[str, str]) -> list[str]:
             sweep = [s for s in everything if (s.study, s.sweep) == (study, name)]
             like = [s for s in chosen if s in sweep][-1]
             mine, _ = split(sweep, like)
-            lines += diagnose_sweep(mine, everything, values)
+            try:
+                lines += diagnose_sweep(mine, everything, values)
+            except UserError as error:
+                refused.append(str(error))
+    if refused:
+        print("\n".join(lines))
+        raise UserError("; ".join(refused))
     if not lines:
         raise UserError("none of these sweeps asks for diagnostics: name some by diagnostics=layer_lpips,cknna")
     return lines

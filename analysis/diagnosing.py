@@ -13,7 +13,7 @@ from typing import Any
 
 from analysis.command import REMEDY, circumstances
 from analysis.diagnostics import DIAGNOSTICS, SEED, Tools
-from analysis.opening import Opened, checkpoints_of, opened
+from analysis.opening import Opened, kept_checkpoints, opened
 from experiments.settings import DiagnosticsConfig
 from gat.errors import UserError
 from gat.files import told, write_json
@@ -58,8 +58,8 @@ def settings_of(name: str, config: DiagnosticsConfig) -> dict[str, Any]:
 
 
 def work_of(run: Path, names: Sequence[str], config: DiagnosticsConfig) -> list[Work]:
-    """All that is to be known of a finished run, checkpoint by checkpoint."""
-    files = checkpoints_of(str(run))
+    """All that is to be known of a finished run, checkpoint by checkpoint; nothing of one that kept none."""
+    files = kept_checkpoints(run)
     ended_at = json.loads((run / RECORD).read_text())["ended_at"]
     return [
         Work(

@@ -71,7 +71,7 @@ def table_of_run(folder: Path) -> Table:
 
 def run_of(values: dict[str, str]) -> Path:
     """The run's folder that arguments name, itself or by a checkpoint in it; :class:`UserError` if they name two."""
-    place = Path(which(values))
+    place = Path(which(values, needs_checkpoint=False))
     if "checkpoint" not in values or place.is_dir():
         return place
     for folder in place.parents[:2]:

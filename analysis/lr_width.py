@@ -7,8 +7,8 @@ Writes results/STUDY/figures/lr_width.png, .pdf, .json (fits) and .csv (points).
 
 1. Output change per step (sweep update_size): root mean square change of G's samples, or of D's logits, by one step,
    geometric mean over the logged steps of a seed; against width, at S's rate and at each width's own. The paper predicts
-   slopes 1 and 0 (log-log). S and B differ in width alone and decide; L and XL are deeper too, and the fit of all stands
-   beside (dotted).
+   slopes 1 and 0 (log-log). S and B differ in width alone and decide; L and XL are deeper too (not in family mini_widths),
+   and the fit of all stands beside (dotted).
 2. Rates (sweep lr_grid): of each width and seed the largest rate that trains (whatever lower ones did) and the one with the
    lowest distance; predicted slope -1. A seed whose rate stands at the edge of its grid tells only a bound: it is an open
    triangle pointing to where the rate may lie, and in no fit; nor is the width of such a seed.

@@ -61,18 +61,19 @@ class Opened:
         return to_uint8(images, self.config.evaluation.to_uint8)
 
 
-def which(values: dict[str, str]) -> str:
+def which(values: dict[str, str], *, needs_checkpoint: bool = True) -> str:
     """The one that arguments (see ``WHICH``) name; :class:`UserError` if they name two or there is none."""
     named = [values[name] for name in ("checkpoint", "run") if name in values]
     if len(named) > 1:
         raise UserError("checkpoint= and run= are both given: give one")
-    return named[0] if named else str(newest_finished(Path(values.get("runs", "runs"))))
+    return named[0] if named else str(newest_finished(Path(values.get("runs", "runs")), needs_checkpoint))
 
 
-def newest_finished(runs: Path) -> Path:
+def newest_finished(runs: Path, needs_checkpoint: bool = True) -> Path:
     """The run's folder under ``runs`` that finished last by its record; :class:`UserError` if there is none.
 
-    Diverged runs are passed over, and so are records without the time at which they ended and unreadable ones.
+    Diverged runs are passed over, and so are records without the time at which they ended and unreadable ones, and, if a
+    checkpoint is needed, runs that kept none.
     """
     ended = {}
     for file in runs.glob(f"*/{RECORD}"):
@@ -80,18 +81,25 @@ def newest_finished(runs: Path) -> Path:
             record = json.loads(file.read_text())
         except (OSError, ValueError):
             continue
-        if isinstance(record, dict) and record.get("status") == "finished" and "ended_at" in record:
+        usable = not needs_checkpoint or bool(kept_checkpoints(file.parent))
+        if usable and isinstance(record, dict) and record.get("status") == "finished" and "ended_at" in record:
             ended[file.parent] = str(record["ended_at"])
     if not ended:
+        what = "no finished run with a checkpoint" if needs_checkpoint else "no finished run"
         raise UserError(
-            f"{runs}: holds no finished run: train one by python experiments/run.py, or give checkpoint= or run=FOLDER"
+            f"{runs}: holds {what}: train one by python experiments/run.py, or give checkpoint= or run=FOLDER"
         )
     return max(ended, key=lambda folder: (ended[folder], folder.name))
 
 
+def kept_checkpoints(run: Path) -> list[Path]:
+    """All checkpoints of a run's folder, in order."""
+    return sorted((run / "checkpoints").glob("step-*.safetensors"))
+
+
 def checkpoints_of(where: str) -> list[Path]:
     """All checkpoints of the run's folder ``where``, in order; :class:`UserError` if there are none."""
-    files = sorted((Path(where) / "checkpoints").glob("step-*.safetensors"))
+    files = kept_checkpoints(Path(where))
     if not files:
         raise UserError(f"{where}: has no checkpoints/step-*.safetensors: give a run's folder")
     return files

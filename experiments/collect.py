@@ -8,6 +8,7 @@ sweep and settings are kept: a sweep may be run on several machines, and gathere
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from experiments.exits import exits
 from experiments.study.arguments import FILTERS, find_submissions, parse
@@ -15,6 +16,7 @@ from experiments.study.elsewhere import Elsewhere, elsewhere, here_of
 from experiments.study.records import newest_runs, protocols_of, records_of, rows_of_run, split
 from experiments.study.states import ENDED, run_states
 from experiments.study.submission import Submission
+from gat.errors import UserError
 from gat.evaluation.protocol import from_record, require_same
 from gat.files import replacing, told, write_json
 
@@ -29,49 +31,50 @@ def collect(
     mine: list[Submission], others: list[Submission], everything: list[Submission], runs: Path, results: Path
 ) -> None:
     """Write and report the table of one sweep. ``mine``: its submissions of the same settings, oldest first."""
-    newest, entries = mine[-1], newest_runs(mine)
-    states = run_states([entry for _, entry in entries], everything)
+    newest, chosen = mine[-1], newest_runs(mine)
+    entries = [entry for _, entry in chosen]
+    states = run_states(entries, everything)
     file = results / newest.study / f"{newest.sweep}.csv"
-    there = elsewhere(file, {"base": newest.base}, here_of(entries, states), runs)
+    there = elsewhere(file, {"base": newest.base}, here_of(mine, entries, states), runs)
     at = newest.claim["at"] if newest.claim else "evaluations"
-    table = there.beside([row for s, entry in entries for row in rows_of_run(s, entry, states[entry.run_folder], at)])
-    unended = [entry for _, entry in entries if states[entry.run_folder].kind not in ENDED]
-    missing = there.missing(unended)
-    protocols = there.head.get("protocols", {}) | protocols_of(entries)
-    require_same((from_record(one) for one in protocols.values()), f"the table of {newest.sweep}")
+    table = there.beside([row for s, entry in chosen for row in rows_of_run(s, entry, states[entry.run_folder], at)])
+    head = head_of(mine, there, protocols_of(chosen))
+    head["missing"] = there.missing([entry for entry in entries if states[entry.run_folder].kind not in ENDED])
     with told(f"table {file}", "collect again"):
         (file.parent / RECORDS).mkdir(parents=True, exist_ok=True)
         with replacing(file) as stream:
             table.to_csv(stream, index=False)
-        write_json(file.with_suffix(".json"), head(mine, there, missing) | {"protocols": protocols})
-        for name, record in records_of(entries).items():
+        write_json(file.with_suffix(".json"), head)
+        for name, record in records_of(chosen).items():
             write_json(file.parent / RECORDS / f"{name}.json", record)
     kept = f" and {len(there.runs)} kept from the table" if there.runs else ""
-    print(f"{file}: {len(table)} rows of {len(entries)} runs here{kept}, {len(missing)} missing")
-    for entry in unended:
-        if (entry.arm, entry.seed) not in there.runs:
-            state = states[entry.run_folder]
-            print(f"  missing: {entry.arm}, seed {entry.seed}: {state.kind} {state.detail}".rstrip())
+    print(f"{file}: {len(table)} rows of {len(entries)} runs here{kept}, {len(head['missing'])} missing")
+    why = {f"{e.arm}, seed {e.seed}": f"{states[e.run_folder].kind} {states[e.run_folder].detail}" for e in entries}
+    for run in head["missing"]:
+        print(f"  missing: {run}: {why.get(run, 'not here')}".rstrip())
     for other in others:
         print(f"  other settings, not in the table: submission={other.id} of {len(other.entries)} runs")
 
 
-def head(mine: list[Submission], there: Elsewhere, missing: list[str]) -> dict[str, object]:
-    """What stands beside a table: claim, hash of the settings, submissions, missing runs."""
-    newest, before = mine[-1], there.head
+def head_of(mine: list[Submission], there: Elsewhere, protocols: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What stands beside a table: claim, hash of the settings, submissions, protocols (one, or :class:`UserError`)."""
+    newest = mine[-1]
     claims = {"claim": newest.claim, "diagnostic_claims": newest.diagnostic_claims}
-    own = [{"id": s.id, "submitted_at": s.submitted_at, "git": s.git, "launcher": s.launcher} for s in mine]
-    others = [one for one in before.get("submissions", []) if one["id"] not in {s.id for s in mine}]
     changed = any((s.claim, s.diagnostic_claims) != (newest.claim, newest.diagnostic_claims) for s in mine)
-    elsewhere_changed = any(before.get(name, claim) != claim for name, claim in claims.items())
+    own = [{"id": s.id, "submitted_at": s.submitted_at, "git": s.git, "launcher": s.launcher} for s in mine]
+    submissions = [*there.of_rows("submissions", "submission", "id"), *own]
+    kept = set(there.rows["protocol"]) if "protocol" in there.rows else set()
+    protocols = {name: one for name, one in there.head.get("protocols", {}).items() if name in kept} | protocols
+    require_same((from_record(one) for one in protocols.values()), f"the table of {newest.sweep}")
     return {
         "study": newest.study,
         "sweep": newest.sweep,
         "base": newest.base,
         **claims,
-        "claim_changed": changed or elsewhere_changed or before.get("claim_changed", False),
-        "submissions": sorted([*others, *own], key=lambda one: one["submitted_at"]),
-        "missing": missing,
+        "claim_changed": changed or there.claims_differ(claims),
+        "submissions": sorted(submissions, key=lambda one: str(one["submitted_at"])),
+        "missing": [],
+        "protocols": protocols,
     }
 
 
@@ -80,15 +83,17 @@ def main() -> None:
     with exits():
         values = parse(sys.argv[1:], ARGUMENTS)
         everything, chosen = find_submissions(values)
+        folders = Path(values.get("runs", "runs")), Path(values.get("results", "results"))
+        refused = []
         for study, name in sorted({(s.study, s.sweep) for s in chosen}):
             sweep = [s for s in everything if (s.study, s.sweep) == (study, name)]
             like = [s for s in chosen if s in sweep][-1]
-            collect(
-                *split(sweep, like),
-                everything,
-                Path(values.get("runs", "runs")),
-                Path(values.get("results", "results")),
-            )
+            try:
+                collect(*split(sweep, like), everything, *folders)
+            except UserError as error:
+                refused.append(str(error))
+        if refused:
+            raise UserError("; ".join(refused))
 
 
 if __name__ == "__main__":

@@ -43,7 +43,8 @@ def report(record: dict[str, Any]) -> None:
     print(f"  record                       {folder}/record.json")
     if (Path(folder) / "samples.png").exists():
         print(f"  samples, a row per class     {folder}/samples.png")
-    print(f"  checkpoint                   {record['checkpoint']}")
+    if record["checkpoint"]:
+        print(f"  checkpoint                   {record['checkpoint']}")
 
 
 if __name__ == "__main__":

@@ -172,6 +172,43 @@ def test_what_was_not_kept_is_told_beside_the_table(tmp_path: Path, trained: Pat
     assert "arm0, seed 0, step 1: its checkpoint was not kept" in missing
 
 
+def test_a_run_that_kept_no_checkpoint_does_not_end_the_others_diagnosis(
+    tmp_path: Path, trained: Path, few: None
+) -> None:
+    swept(tmp_path / "runs", trained)
+    for file in (tmp_path / "runs/run-0/checkpoints").iterdir():
+        file.unlink()
+    diagnose({"runs": str(tmp_path / "runs"), "results": str(tmp_path), "diagnostics": "stages"})
+    table = read_table(tmp_path, "mini", "mng", "stages")
+    assert list(table.rows["arm"]) == ["arm1"]
+    assert table.head["missing"] == ["arm2, seed 0", "arm0, seed 0, step 4: its checkpoint was not kept"]
+
+
+def test_a_sweep_that_was_run_on_two_machines(tmp_path: Path, trained: Path, few: None) -> None:
+    claims = [one | {"diagnostic": "stages"} for one in (claim_of("mng"),)]
+    swept(tmp_path / "one", trained, diagnostic_claims=claims)
+    results = {"results": str(tmp_path), "diagnostics": "stages"}
+    diagnose({"runs": str(tmp_path / "one")} | results)
+    first = read_table(tmp_path, "mini", "mng", "stages")
+    collected = pd.DataFrame([["arm0", 0, "finished", "run-0"]], columns=["arm", "seed", "status", "run"])
+    collected.to_csv(tmp_path / "mini/mng.csv", index=False)
+    (tmp_path / "mini/mng.json").write_text(json.dumps({"base": "base"}))
+    picture = tmp_path / "mini/pictures" / picture_name("mng", "stages", "arm0")
+    picture.write_text("of seed 0")
+    second = swept(tmp_path / "two", trained)
+    replace(second, entries=[replace(second.entries[0], seed=1)]).write()
+    diagnose({"runs": str(tmp_path / "two")} | results)
+    both = read_table(tmp_path, "mini", "mng", "stages")
+    assert sorted(set(both.rows["seed"])) == [0, 1]
+    columns = list(first.rows.columns)
+    kept = both.rows[both.rows["seed"] == 0][columns].reset_index(drop=True)
+    pd.testing.assert_frame_equal(kept, first.rows.sort_values(["arm"], kind="stable"))
+    assert [one["step"] for one in both.head["measured"]] == [one["step"] for one in first.head["measured"]] * 2
+    assert both.head["missing"] == ["arm2, seed 0"]
+    assert (first.head["claim_changed"], both.head["claim_changed"]) == (False, True)
+    assert picture.read_text() == "of seed 0"
+
+
 def test_measured_as_submitted(tmp_path: Path, trained: Path) -> None:
     """Not as the study says by now."""
     swept(tmp_path / "runs", trained, diagnostics=asdict(FEW))

@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import open_dict
 
 import experiments.run
 from experiments.settings import ClusterConfig, StudyConfig
 from experiments.study import local, slurm
 from experiments.study.jobs import read_config
-from experiments.study.launch import effective_of, launcher_of
+from experiments.study.launch import base_of, launcher_of
 from experiments.study.plan import plan
 from experiments.study.queue_state import process_mark
 from experiments.study.submission import Submission, read_submissions
@@ -126,15 +127,18 @@ def test_submissions_of_the_same_settings_belong_together(typed: Command) -> Non
     assert base("optim.beta1=0.5") != whole
 
 
-def test_overrides_that_change_no_result_do_not_make_another_sweep() -> None:
-    overrides = {
-        "training.keep_steps": 200,
-        "training.seed": 1,
-        "tracker": "none",
-        "optim.beta1": 0.5,
-        "model.size": "B",
-    }
-    assert effective_of(overrides).keys() == {"training.seed", "optim.beta1", "model.size"}
+def test_settings_that_change_no_result_do_not_make_another_sweep() -> None:
+    def base(sweep: str, **common: object) -> str:
+        settings = composed([f"sweep={sweep}", "study=mini"])
+        with open_dict(settings):
+            for name, value in common.items():
+                settings.sweep.common[f"training.{name}"] = value
+        return base_of(settings)
+
+    assert base("mng", keep_steps=100) == base("mng", log_steps=5) == base("mng")
+    assert base("mng", precision="bf16") != base("mng")
+    assert base("update_size", keep_checkpoints=True) == base("update_size")
+    assert base("update_size", log_steps=5) != base("update_size")  # its claim is about logged steps
 
 
 def test_left_alone_but_without_the_checkpoints_to_keep(typed: Command, tmp_path: Path) -> None:
@@ -162,6 +166,19 @@ def test_left_alone_in_a_queue_that_will_not_keep_the_checkpoints(typed: Command
     assert output.count("left alone: queued (without all the checkpoints to keep)") == 2
     _, output, _ = typed("sweep=repa")
     assert output.count("left alone: queued  ") == 2
+
+
+def test_left_alone_without_the_last_checkpoint(typed: Command) -> None:
+    """The sweep that made the runs kept none; one that asks for diagnostics wants it."""
+    typed("sweep=repa", "training.keep_steps=null", "training.keep_checkpoints=false")
+    for entry in typed.started[0].entries:
+        Path(entry.run_folder).mkdir(parents=True)
+        record = {"identity": entry.identity, "status": "finished", "diverged": None}
+        Path(entry.run_folder, "record.json").write_text(json.dumps(record))
+    _, output, _ = typed("sweep=repa", "training.keep_steps=null")
+    assert output.count("left alone: finished (without all the checkpoints to keep)") == 2
+    _, output, _ = typed("sweep=repa", "training.keep_steps=null", "training.keep_checkpoints=false")
+    assert output.count("left alone: finished  ") == 2
 
 
 def test_what_diagnostics_are_to_measure_is_frozen(typed: Command) -> None:

@@ -181,13 +181,14 @@ def test_classes_are_balanced() -> None:
 
 
 def record(folder: Path, **content: str) -> Path:
-    folder.mkdir(parents=True)
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints/step-00000004.safetensors").touch()
     (folder / "record.json").write_text(json.dumps(content))
     return folder
 
 
 def test_the_newest_finished_run(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds no finished run: train one .* or give checkpoint= or run=FOLDER"):
+    with pytest.raises(UserError, match="holds no finished run with a checkpoint: train one .* or give checkpoint="):
         newest_finished(tmp_path)
     record(tmp_path / "b", status="finished", ended_at="2026-01-01T00:00:00+00:00")
     newest = record(tmp_path / "a", status="finished", ended_at="2026-01-02T00:00:00+00:00")
@@ -195,6 +196,9 @@ def test_the_newest_finished_run(tmp_path: Path) -> None:
     record(tmp_path / "d", status="finished")
     (record(tmp_path / "e") / "record.json").write_text("{")
     assert newest_finished(tmp_path) == newest
+    (newest / "checkpoints/step-00000004.safetensors").unlink()
+    assert newest_finished(tmp_path).name == "b"
+    assert newest_finished(tmp_path, needs_checkpoint=False) == newest
 
 
 def run_of(trained: Path, tmp_path: Path) -> list[str]:

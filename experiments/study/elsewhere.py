@@ -23,24 +23,31 @@ Key = tuple[str, int]
 
 @dataclass(frozen=True)
 class Here:
-    """The runs of a sweep on this machine: all that its submissions list, and those of them that have ended."""
+    """What this machine has of a sweep: its submissions' ids, the runs that they list, and those of them that have ended."""
 
+    submissions: frozenset[str]
     listed: frozenset[Key]
     ended: frozenset[Key]
 
 
-def here_of(runs: Sequence[tuple[Submission, Entry]], states: Mapping[str, RunState]) -> Here:
-    """The runs that this machine's submissions list. ``states``: by run folder."""
-    keys = {(entry.arm, entry.seed): states[entry.run_folder].kind in ENDED for _, entry in runs}
-    return Here(frozenset(keys), frozenset(key for key, over in keys.items() if over))
+def here_of(submissions: Sequence[Submission], entries: Sequence[Entry], states: Mapping[str, RunState]) -> Here:
+    """Of ``submissions`` of one sweep and their runs. ``states``: by run folder."""
+    listed = {(entry.arm, entry.seed): states[entry.run_folder].kind in ENDED for entry in entries}
+    ended = frozenset(key for key, over in listed.items() if over)
+    return Here(frozenset(s.id for s in submissions), frozenset(listed), ended)
 
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """Of a table that is there: rows (as text) of runs that are not here, and the JSON beside it; both empty without any."""
+    """Of a table that is there: the rows, as text, of runs that are not here."""
 
     rows: pd.DataFrame
     head: dict[str, Any]
+    """The JSON beside the table; empty where no row is kept."""
+    arms: tuple[str, ...]
+    """All of the table, in its order."""
+    gaps: tuple[str, ...]
+    """What the JSON lists as missing of runs that are not here."""
 
     @property
     def runs(self) -> set[Key]:
@@ -48,34 +55,44 @@ class Elsewhere:
         return set(_keys(self.rows))
 
     def missing(self, unended: Sequence[Entry]) -> list[str]:
-        """What the JSON lists as missing, and those of the ``unended`` runs here that have no rows from elsewhere."""
+        """The gaps, and those of the ``unended`` runs here that have no rows from elsewhere."""
         here = [f"{entry.arm}, seed {entry.seed}" for entry in unended if (entry.arm, entry.seed) not in self.runs]
-        return [*self.head.get("missing", []), *here]
+        return [*self.gaps, *here]
+
+    def of_rows(self, name: str, column: str, key: str) -> list[dict[str, Any]]:
+        """Of a list in the JSON, the items whose ``key`` stands in a ``column`` of the rows."""
+        return [one for one in self.head.get(name, []) if one[key] in set(self.rows[column])]
+
+    def claims_differ(self, own: Mapping[str, Any]) -> bool:
+        """Whether rows were made under other claims than ``own``, by their names in the JSON, or under several."""
+        return bool(self.head) and (self.head["claim_changed"] or any(self.head[name] != own[name] for name in own))
 
     def beside(self, own: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-        """One table of these rows and of ``own``, in the order in which arms first come, then by seed."""
+        """One table of these rows and of ``own``, by arm and seed, in the order of whichever has more arms."""
         if self.rows.empty:
             return pd.DataFrame(own)
         fresh = pd.DataFrame([row for row in own if (row["arm"], row["seed"]) not in self.runs])
         both = pd.concat([self.rows, _as_text(StringIO(fresh.to_csv(index=False)))] if len(fresh) else [self.rows])
-        order = {arm: place for place, arm in enumerate(dict.fromkeys([*self.head["arms"], *both["arm"]]))}
-        places = [(order[arm], seed) for arm, seed in _keys(both)]
+        orders = sorted((list(dict.fromkeys(row["arm"] for row in own)), self.arms), key=len, reverse=True)
+        order = list(dict.fromkeys([*orders[0], *orders[1]]))
+        places = [(order.index(arm), seed) for arm, seed in _keys(both)]
         return both.iloc[sorted(range(len(both)), key=lambda row: places[row])]
 
 
 def elsewhere(file: Path, alike: Mapping[str, Any], here: Here, runs: Path) -> Elsewhere:
     """What the table ``file`` has of runs that are not here. ``alike``: what its JSON must say for it to be of the same runs.
 
-    Raises :class:`UserError` for a table of other settings whose runs are not under ``runs``: they would be lost.
+    A run that this machine submitted and no longer has is not elsewhere. Raises :class:`UserError` for a table of other
+    settings whose runs are not under ``runs``: they would be lost.
     """
-    nothing = Elsewhere(pd.DataFrame(), {})
+    nothing = Elsewhere(pd.DataFrame(), {}, (), ())
     if not file.is_file():
         return nothing
     try:
         rows, head = _as_text(file), json.loads(file.with_suffix(".json").read_text())
         keys, ended = _keys(rows), rows["status"].isin(ENDED) if len(rows) else []
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{file}: is no whole table ({first_line(error)}): remove it, and collect again") from error
+        raise UserError(f"{file}: is no whole table ({first_line(error)}): remove it, and gather again") from error
     if any(head.get(name) != value for name, value in alike.items()):
         if lost := {run for run in rows[ended]["run"] if not (runs / run).is_dir()} if len(rows) else set():
             raise UserError(
@@ -83,12 +100,15 @@ def elsewhere(file: Path, alike: Mapping[str, Any], here: Here, runs: Path) -> E
                 "move it away, or name another folder by results="
             )
         return nothing
-    keep = [key not in here.ended and (over or key not in here.listed) for key, over in zip(keys, ended, strict=True)]
-    known = {f"{arm}, seed {seed}" for arm, seed in here.listed}
-    absent = [
-        one for one in head.get("missing", []) if not any(one == run or one.startswith(f"{run},") for run in known)
+    own = rows["submission"].isin(here.submissions) if "submission" in rows else [False] * len(rows)
+    keep = [
+        not mine and key not in here.ended and (over or key not in here.listed)
+        for mine, key, over in zip(own, keys, ended, strict=True)
     ]
-    return Elsewhere(rows[keep], head | {"missing": absent, "arms": list(dict.fromkeys(rows["arm"]))})
+    kept = {key for key, stays in zip(keys, keep, strict=True) if stays}
+    known = [f"{arm}, seed {seed}" for arm, seed in here.listed - kept]
+    gaps = [one for one in head.get("missing", []) if not any(one == run or one.startswith(f"{run},") for run in known)]
+    return Elsewhere(rows[keep], head if kept else {}, tuple(dict.fromkeys(arm for arm, _ in keys)), tuple(gaps))
 
 
 def _as_text(source: Path | StringIO) -> pd.DataFrame:

@@ -136,14 +136,16 @@ def base_of(master: DictConfig) -> str:
     config = run_config(master)
     settings = flat(effective(config)) | {"model.discriminator_size": config.model.discriminator_size}
     shared = {key: value for key, value in settings.items() if key not in (*sweep["grid"], SEED)}
+    claim, logged = sweep["claim"], "training.log_steps"
+    counted = (logged,) if claim and claim["at"] == "steps" else ()  # what the claim is about is what was logged
+    shared |= dict.fromkeys(counted, config.training.log_steps)
+
+    def effective_of(overrides: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in overrides.items() if has_effect(name) or name in counted}
+
     own = {key: effective_of(sweep[key]) for key in ("common", "grid")}
     own |= {"arms": {name: effective_of(overrides) for name, overrides in sweep["arms"].items()}}
     return hashlib.sha256(json.dumps([shared, own], sort_keys=True).encode()).hexdigest()[:12]
-
-
-def effective_of(overrides: dict[str, Any]) -> dict[str, Any]:
-    """Those that can change a result."""
-    return {name: value for name, value in overrides.items() if has_effect(name)}
 
 
 def _submit(
@@ -184,15 +186,16 @@ def report(submission: Submission, before: list[RunState], planned: list[Planned
 
 
 def has_kept(run: Planned, state: RunState, last: tuple[Submission, Entry] | None) -> bool:
-    """Whether a run has, or will have, every checkpoint that ``training.keep_steps`` asks for now.
+    """Whether a run has, or will have, every checkpoint that its configuration asks to keep now.
 
     Another sweep may have asked for the run without them. ``last``: the submission that made the run's last job.
     """
     training = run.config.training
-    if state.kind not in ("finished", *UNDER_WAY) or not training.keep_steps:
+    if state.kind not in ("finished", *UNDER_WAY) or not training.keep_checkpoints:
         return True
+    keep = training.keep_steps or training.total_steps
     if state.kind in UNDER_WAY and last is not None:
-        own = read_config(last[0].config_file(last[1].index)).training.keep_steps
-        return own is not None and training.keep_steps % own == 0
-    wanted = range(training.keep_steps, training.total_steps + 1, training.keep_steps)
+        own = read_config(last[0].config_file(last[1].index)).training
+        return own.keep_checkpoints and keep % (own.keep_steps or training.total_steps) == 0
+    wanted = {*range(keep, training.total_steps + 1, keep), training.total_steps}
     return all(RunFolder(run.config).checkpoint_file(step).exists() for step in wanted)
