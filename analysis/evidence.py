@@ -12,6 +12,7 @@ from gat.errors import UserError
 FEWEST_SEEDS = 2
 HOLDS, FAILS, OPEN, SILENT, NOT_RUN = "holds", "fails", "open", "silent", "not run"
 NO_VERDICT = "no verdict"  # at this scale
+PARTLY_RUN = "partly run"
 OF_STATUS = ("diverges", "trains", "boundary_slope", "best_slope", "monotone")
 """Tests that look at whether runs diverged, or that see for themselves which numbers there are."""
 

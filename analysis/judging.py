@@ -14,6 +14,7 @@ from experiments.settings import SWEEPS
 from gat.errors import UserError
 
 NOT_JUDGED = "not judged"
+MOST_NAMED = 4
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Judged:
     outcomes: list[Outcome]
     """One per test of the rule; empty if nothing was run."""
     seeds: str
-    """How many seeds ended, over arms; and how many were planned."""
+    """As :func:`seeds_of` says."""
     notes: list[str] = field(default_factory=list)
     """What a reader must know of the rule, or why there is no verdict."""
 
@@ -59,9 +60,16 @@ def judged(sweep: str, stated: dict[str, Any], results: Path, study: str) -> Jud
     how = (claim["metric"], claim["confidence"], study, claim["at"], claim["seeds"], diagnostic is not None)
     evidence = Evidence(rows, *how, missing=table.head.get("missing", ()))
     outcomes = [decide(test, evidence) for test in claim["rule"]]
-    ended = [evidence.diverged(arm)[1] for arm in evidence.arms]
-    seeds = str(max(ended)) if min(ended) == max(ended) else f"{min(ended)} to {max(ended)}"
-    return Judged(sweep, claim, verdict(claim["rule"], outcomes), outcomes, f"{seeds} of {claim['seeds']}", notes)
+    seeds = seeds_of({arm: evidence.diverged(arm)[1] for arm in evidence.arms}, claim["seeds"])
+    return Judged(sweep, claim, verdict(claim["rule"], outcomes), outcomes, seeds, notes)
+
+
+def seeds_of(ended: dict[str, int], planned: int) -> str:
+    """How many seeds ended: the most of an arm, and which arms have fewer."""
+    most = max(ended.values())
+    few = [f"{arm}: {count}" for arm, count in ended.items() if count < most]
+    more = f", and {len(few) - MOST_NAMED} more arms" if len(few) > MOST_NAMED else ""
+    return f"{most} of {planned}" + (f" ({', '.join(few[:MOST_NAMED])}{more})" if few else "")
 
 
 def all_judged(results: Path, study: str) -> list[Judged]:

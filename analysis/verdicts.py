@@ -2,7 +2,7 @@
 
 Reads the tables that ``experiments/collect.py`` and ``analysis/diagnose.py`` wrote (``results/STUDY/*.csv``, and beside each
 the ``.json`` with claim and rule as they stood when the runs were submitted) and applies the rules: confirmed, refuted,
-undecided (too few seeds or too noisy), no verdict (the rule says nothing at this scale), or not run. Writes
+undecided (too few seeds or too noisy), no verdict (the rule says nothing at this scale), partly run or not run. Writes
 
     results/STUDY/verdicts.md    a row per claim with the paper's numbers and ours, and every test of its rule
     results/report.html          one self-contained page: verdicts, figures, samples, runs and their cost, of all studies
@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.command import REMEDY, run_command
-from analysis.evidence import NOT_RUN
+from analysis.evidence import NOT_RUN, SILENT
 from analysis.figures import CAPTIONS
 from analysis.judging import NOT_JUDGED, Judged, all_judged, studies_of
 from analysis.report import write_report
@@ -33,8 +33,9 @@ def table_of(verdicts: list[Judged], study: str) -> list[str]:
     """Markdown: a row per claim."""
     lines = [f"| claim | the paper | confirmed if | ours | seeds | at scale {study} |", "|---|---|---|---|---|---|"]
     for one in verdicts:
-        told = [o.told for o, test in zip(one.outcomes, one.claim["rule"], strict=False) if test["decides"]]
-        ours = "; ".join([*told, *one.notes]) or "-"
+        deciding = [o for o, test in zip(one.outcomes, one.claim["rule"], strict=False) if test["decides"]]
+        speaking = [o for o in deciding if o.state != SILENT] or deciding
+        ours = "; ".join([*(o.told for o in speaking), *one.notes]) or "-"
         cells = (f"`{one.claim['id']}`: {one.claim['sentence']}", paper_of(one.claim), one.claim["confirms"], ours)
         row = (*cells, one.seeds, f"**{one.verdict}**")
         lines.append("| " + " | ".join(" ".join(cell.replace("|", "/").split()) for cell in row) + " |")
@@ -46,7 +47,8 @@ def document(study: str, verdicts: list[Judged]) -> str:
     lines = [
         f"# Verdicts at scale `{study}`",
         "",
-        "Rules and thresholds were fixed in each sweep's head before its runs. A verdict holds at this scale alone.",
+        "Rules and thresholds were fixed in each sweep's head before its runs, and stand here as they were submitted. "
+        "A verdict holds at this scale alone.",
         "",
         *table_of(verdicts, study),
     ]

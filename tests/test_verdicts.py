@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from analysis.judging import all_judged, claims, judged
-from analysis.verdicts import included, judge
+from analysis.evidence import HOLDS, SILENT, Outcome
+from analysis.judging import Judged, all_judged, claims, judged, seeds_of
+from analysis.verdicts import included, judge, table_of
 from experiments.settings import SWEEPS
 from gat.errors import UserError
 from tests.made_up import claim_of, write_results
@@ -36,6 +37,23 @@ def block_rows(arm: str, early: float) -> list[dict[str, Any]]:
         for seed in range(3)
         for b, value in enumerate(of_largest)
     ]
+
+
+def test_seeds_by_arm_where_they_differ() -> None:
+    assert seeds_of({"a": 3, "b": 3}, 3) == "3 of 3"
+    assert seeds_of({"a": 3, "b": 2, "c": 0}, 3) == "3 of 3 (b: 2, c: 0)"
+    assert seeds_of({str(i): min(i, 1) for i in range(6)} | {"most": 4}, 4) == (
+        "4 of 4 (0: 0, 1: 1, 2: 1, 3: 1, and 2 more arms)"
+    )
+
+
+def test_tests_that_say_nothing_at_a_scale_stay_out_of_the_table_beside_others() -> None:
+    claim = CLAIM | {"rule": [{"decides": True}, {"decides": True}]}
+    silent, speaks = Outcome(SILENT, "says nothing at scale mini"), Outcome(HOLDS, "rise 0.2")
+    cells = table_of([Judged("x", claim, "confirmed", [silent, speaks], "3 of 3")], "mini")[-1].split(" | ")
+    assert cells[3] == "rise 0.2"
+    cells = table_of([Judged("x", claim, "no verdict", [silent, silent], "3 of 3")], "mini")[-1].split(" | ")
+    assert cells[3] == "says nothing at scale mini; says nothing at scale mini"
 
 
 def test_every_sweep_states_its_claim() -> None:

@@ -7,12 +7,12 @@ from itertools import zip_longest
 from string import Formatter
 from typing import Any
 
-from analysis.evidence import NO_VERDICT, NOT_RUN
+from analysis.evidence import NO_VERDICT, NOT_RUN, PARTLY_RUN
 from analysis.judging import Judged
 from analysis.report.runs import number_text
 from analysis.tables import Table
 
-VERDICTS = ("confirmed", "refuted", "undecided", NO_VERDICT, NOT_RUN)
+VERDICTS = ("confirmed", "refuted", "undecided", NO_VERDICT, PARTLY_RUN, NOT_RUN)
 """In the order in which they sort."""
 WORDS = {
     "ordered": "in order, lowest first: {arms}",

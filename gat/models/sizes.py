@@ -1,8 +1,9 @@
 """Named sizes (method, section 6) and the ``mini`` family, and the networks built from them.
 
-``mini`` scales as the paper's family does, for 8x8x4 latents: heads keep the pace of the width, and the widths of the
-logit and of the alignment projector shrink too (two 2048 x 2048 matrices would dominate). ``mini_widths`` is for what is
-said of the width (paper section 2.4): width alone doubles from size to size, depth and width of a head stay.
+``mini`` scales as the paper's family does, for 8x8x4 latents (but a head is 16 wide in S and 32 in the others, the paper's 64
+to 72), and the widths of the logit and of the alignment projector shrink too (two 2048 x 2048 matrices would dominate).
+``mini_widths`` is for what is said of the width (paper section 2.4): width alone doubles from size to size, depth and width
+of a head stay.
 """
 
 from dataclasses import dataclass
