@@ -57,7 +57,7 @@ def test_a_sweep_from_submission_to_table(folder: Path) -> None:
     assert "4 runs, 0 submitted" in again.stdout
     assert not any(entry.submitted for entry in read_submissions(folder / "runs")[-1].entries)
     collected = command("collect", folder, "sweep=mng")
-    assert "4 rows of 4 runs, 0 of them missing" in collected.stdout
+    assert "4 rows of 4 runs here, 0 missing" in collected.stdout
 
 
 def test_asked_for_again_while_under_way_nothing_is_submitted(folder: Path) -> None:

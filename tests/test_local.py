@@ -48,7 +48,7 @@ def test_status_and_collect(finished: Submission, folder: Path) -> None:
     assert "2 finished" in told.stdout
     assert "4/4" in told.stdout
     collected = command("collect", folder, "sweep=repa")
-    assert "results/mini/repa.csv: 2 rows of 2 runs, 0 of them missing" in collected.stdout
+    assert "results/mini/repa.csv: 2 rows of 2 runs here, 0 missing" in collected.stdout
     table = pd.read_csv(folder / "results/mini/repa.csv")
     assert list(table["arm"]) == ["aligned", "not_aligned"]
     assert list(table["alignment_weight"]) == [1.0, 0.0]
