@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from analysis.evidence import NOT_RUN, Evidence, Outcome
+from analysis.evidence import NOT_RUN, PARTLY_RUN, Evidence, Outcome
 from analysis.metrics import metrics_of
 from analysis.rules import decide, verdict
 from analysis.tables import NoTableError, read_table
@@ -60,8 +60,10 @@ def judged(sweep: str, stated: dict[str, Any], results: Path, study: str) -> Jud
     how = (claim["metric"], claim["confidence"], study, claim["at"], claim["seeds"], diagnostic is not None)
     evidence = Evidence(rows, *how, missing=table.head.get("missing", ()))
     outcomes = [decide(test, evidence) for test in claim["rule"]]
-    seeds = seeds_of({arm: evidence.diverged(arm)[1] for arm in evidence.arms}, claim["seeds"])
-    return Judged(sweep, claim, verdict(claim["rule"], outcomes), outcomes, seeds, notes)
+    ended = {arm: evidence.diverged(arm)[1] for arm in evidence.arms}
+    found = verdict(claim["rule"], outcomes)
+    found = PARTLY_RUN if found == NOT_RUN and any(ended.values()) else found
+    return Judged(sweep, claim, found, outcomes, seeds_of(ended, claim["seeds"]), notes)
 
 
 def seeds_of(ended: dict[str, int], planned: int) -> str:

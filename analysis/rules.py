@@ -26,7 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from analysis.evidence import FAILS, HOLDS, NO_VERDICT, NOT_RUN, OPEN, PARTLY_RUN, SILENT, Evidence, Outcome
+from analysis.evidence import FAILS, HOLDS, NO_VERDICT, NOT_RUN, OPEN, SILENT, Evidence, Outcome
 from analysis.means import behind, joined, lost_of, of_mean, on_side, ratio
 from analysis.slopes import best_slope, boundary_slope, correlation, power_law, slope
 
@@ -63,16 +63,13 @@ def too_little(test: Mapping[str, Any], arms: Sequence[str], evidence: Evidence)
 
 
 def verdict(rule: Sequence[Mapping[str, Any]], outcomes: Sequence[Outcome]) -> str:
-    """``confirmed``, ``refuted`` or ``undecided``, by those that decide; ``no verdict`` if all are silent.
-
-    ``not run`` if none of them has its runs, ``partly run`` if some have.
-    """
+    """``confirmed``, ``refuted``, ``undecided`` or ``not run``, by those that decide; ``no verdict`` if all are silent."""
     states = [outcome.state for test, outcome in zip(rule, outcomes, strict=True) if test["decides"]]
     states = [state for state in states if state != SILENT]
     if not states:
         return NO_VERDICT
     if NOT_RUN in states:
-        return NOT_RUN if set(states) == {NOT_RUN} else PARTLY_RUN
+        return NOT_RUN
     if FAILS in states:
         return "refuted"
     return "confirmed" if all(state == HOLDS for state in states) else "undecided"

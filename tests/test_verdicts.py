@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from analysis.evidence import HOLDS, SILENT, Outcome
-from analysis.judging import Judged, all_judged, claims, judged, seeds_of
+from analysis.judging import Judged, all_judged, claims, judged, seeds_of, studies_of
 from analysis.verdicts import included, judge, table_of
 from experiments.settings import SWEEPS
 from gat.errors import UserError
@@ -140,7 +140,9 @@ def test_a_text_without_markers_is_left_alone() -> None:
 def test_committed_tables_are_those_of_the_committed_results(file: str) -> None:
     text = (ROOT / file).read_text()
     assert "<!-- verdicts mini -->" in text
-    assert included(text, "mini", all_judged(ROOT / "results", "mini")) == text, "python analysis/verdicts.py"
+    for study in studies_of(ROOT / "results"):
+        judged_now = all_judged(ROOT / "results", study)
+        assert included(text, study, judged_now) == text, f"python analysis/verdicts.py study={study}"
 
 
 def test_rules_of_today_and_changed_ones_are_told(tmp_path: Path) -> None:
@@ -155,7 +157,7 @@ def test_failed_runs_stay_visible(tmp_path: Path) -> None:
     failed = [row | {"status": "failed"} if row["arm"] == "none" else row for row in mng_table(A, B)]
     write_results(tmp_path, "mng", failed)
     one = judged("mng", CLAIM, tmp_path, "mini")
-    assert (one.verdict, one.outcomes[0].told) == ("not run", "no ended run of none (3 failed)")
+    assert (one.verdict, one.outcomes[0].told) == ("partly run", "no ended run of none (3 failed)")
     text = included("<!-- verdicts mini -->\n<!-- end of verdicts mini -->\n", "mini", all_judged(tmp_path, "mini"))
     assert "no ended run of none (3 failed)" in text
 
