@@ -98,23 +98,26 @@ class Teacher(nn.Module):
         super().__init__()
         self.model, self.name, self.input_px, self.layer, self.precision = model, name, input_px, layer, precision
         config = getattr(model, "pretrained_cfg", {})
-        self.register_buffer("mean", torch.tensor(config["mean"]).view(3, 1, 1))
-        self.register_buffer("std", torch.tensor(config["std"]).view(3, 1, 1))
-        device = next(model.parameters()).device
-        probe = self(torch.zeros(1, input_px, input_px, 3, dtype=torch.uint8, device=device))
+        weight = next(model.parameters())
+        for constant in ("mean", "std"):
+            self.register_buffer(constant, weight.new_tensor(config[constant]).view(3, 1, 1))
+        probe = self(torch.zeros(1, input_px, input_px, 3, dtype=torch.uint8, device=weight.device))
         self.width, self.tokens = probe.patches.shape[2], probe.patches.shape[1]
 
-    def resize(self, images: Tensor) -> Tensor:
-        """uint8 (B, P, P, 3) -> float (B, 3, input_px, input_px), about [0, 1]."""
-        x = images.permute(0, 3, 1, 2).float() / 255
+    def preprocess(self, images: Tensor) -> Tensor:
+        """Normalise, then resize: uint8 (B, P, P, 3) -> (B, 3, input_px, input_px), of mean 0 over the teacher's data.
+
+        What moves an image afterwards lets zeros in, which are the mean colour, as in the release.
+        """
+        x = (images.permute(0, 3, 1, 2).to(self.mean.dtype) / 255 - self.mean) / self.std
         if x.shape[-1] != self.input_px:
             x = F.interpolate(x, size=(self.input_px, self.input_px), mode="bicubic", align_corners=False)
         return x
 
     @torch.no_grad()
     def features(self, x: Tensor) -> TeacherTokens:
-        """Images (B, 3, input_px, input_px) in [0, 1] -> tokens, fp32 whatever the precision of the network."""
-        out = self._output((x - self.mean) / self.std).float()
+        """Preprocessed images (B, 3, input_px, input_px) -> tokens, in its weights' precision whatever autocast says."""
+        out = self._output(x).to(self.mean.dtype)
         if out.ndim == 4:
             channels_last = self.layer is None and getattr(self.model, "output_fmt", "NCHW") == "NHWC"
             patches = out.flatten(1, 2) if channels_last else out.flatten(2).transpose(1, 2)
@@ -134,7 +137,7 @@ class Teacher(nn.Module):
 
     def forward(self, images: Tensor) -> TeacherTokens:
         """uint8 images (B, P, P, 3) -> ``cls`` (B, T) and ``patches`` (B, M, T)."""
-        return self.features(self.resize(images))
+        return self.features(self.preprocess(images))
 
 
 def load_teacher(config: TeacherConfig, device: torch.device) -> Teacher:

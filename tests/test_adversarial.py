@@ -87,7 +87,8 @@ def test_one_batch_equals_separate_calls_with_shared_augmentation_and_noise() ->
     loss = discriminator_loss(discriminator, real, fake, labels, noise, penalty, Objective(), teacher)
 
     def logits(stages: Tensor, params: int, mng: Tensor) -> Tensor:
-        return discriminator(perturb(augment(stages, augments[params]), mng), labels).logits
+        shown = augment(stages, augments[params], (real, fake[-1])[params])
+        return discriminator(perturb(shown, mng), labels).logits
 
     clean = real.expand(K, -1, -1, -1, -1)
     d_real, d_fake = logits(clean, 0, noise.real), logits(fake, 1, noise.fake)

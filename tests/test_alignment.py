@@ -45,4 +45,4 @@ def test_images_move_as_latents_do() -> None:
     assert isinstance(drawn, AugmentParams)
     images = torch.randn(16, 3, 8, 8)
     moved = move_images(images, drawn.shift_rows, drawn.shift_columns, drawn.flip)
-    assert torch.equal(moved, augment(images, drawn))
+    assert torch.equal(moved, augment(images, drawn, images))

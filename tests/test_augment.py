@@ -1,9 +1,10 @@
-"""DiffAugment's parts on small images, by hand. Agreement with the release is in test_reference.py."""
+"""DiffAugment's parts on small images, by hand. Agreement with the release is in test_agreement.py."""
 
 import torch
 from torch import Tensor
 
-from gat.objective.augment import AugmentParams, AugmentRates, augment, cutout_cells, draw_params
+from gat.objective.augment import AugmentParams, AugmentRates, cutout_cells, draw_params
+from gat.objective.augment import augment as augment_about
 
 SIDE = 8
 
@@ -25,6 +26,11 @@ def params(**changed: Tensor) -> AugmentParams:
         "flip": off,
     }
     return AugmentParams(**(neutral | changed))
+
+
+def augment(images: Tensor, drawn: AugmentParams, means_of: Tensor | None = None) -> Tensor:
+    """About the means of the images themselves, unless others are given."""
+    return augment_about(images, drawn, images if means_of is None else means_of)
 
 
 def image() -> Tensor:
@@ -69,11 +75,24 @@ def test_color_by_hand() -> None:
     assert augment(x, params(color=torch.tensor([True]), **color)).flatten().tolist() == [0.5, 6.5]
 
 
+def test_color_about_the_means_of_another_image_by_hand() -> None:
+    x = torch.tensor([1.0, 3.0]).view(1, 2, 1, 1)
+    last = torch.tensor([0.0, 2.0]).view(1, 2, 1, 1).requires_grad_()  # channel mean 1, image mean 1
+    color = {"brightness": torch.tensor([1.0]), "saturation": torch.tensor([1.0]), "contrast": torch.tensor([1.0])}
+    # brightness adds 0.5: 1.5, 3.5; saturation doubles the distance to 1: 2, 6; contrast takes it 1.5 times: 2.5, 8.5
+    turned = augment(x, params(color=torch.tensor([True]), **color), last)
+    assert turned.flatten().tolist() == [2.5, 8.5]
+    turned[0, 0].sum().backward()
+    # a mean m enters as 1.5 (2 (x + 0.5) - m) - 0.5 m = ... - 2 m, and is half of each channel
+    assert last.grad is not None
+    assert last.grad.flatten().tolist() == [-1, -1]
+
+
 def test_stages_share_a_samples_draw() -> None:
     drawn = draw_params(5, SIDE, AugmentRates(), torch.Generator().manual_seed(0))
     stages = torch.randn(3, 5, 4, SIDE, SIDE)
-    together = augment(stages, drawn)
-    assert torch.equal(together, torch.stack([augment(stage, drawn) for stage in stages]))
+    together = augment(stages, drawn, stages[-1])
+    assert torch.equal(together, torch.stack([augment(stage, drawn, stages[-1]) for stage in stages]))
 
 
 def test_draws_follow_their_rates_and_ranges() -> None:

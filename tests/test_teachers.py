@@ -132,7 +132,8 @@ def test_a_network_in_bf16_gives_tokens_in_fp32(images: Tensor) -> None:
 def test_images_are_resized_to_the_input() -> None:
     teacher = Teacher(Pixels(), "pixels", 8, None)
     flat = torch.full((1, 32, 32, 3), 102, dtype=torch.uint8)
-    torch.testing.assert_close(teacher.resize(flat), torch.full((1, 3, 8, 8), 0.4))
+    expected = torch.tensor([2.0, 0.0, -0.1]).view(1, 3, 1, 1).expand(1, 3, 8, 8)  # of 0.4, normalised
+    torch.testing.assert_close(teacher.preprocess(flat), expected)
     assert teacher(flat).patches.shape == (1, 64, 3)
 
 

@@ -127,8 +127,8 @@ def relativistic(winner: Tensor, loser: Tensor) -> Tensor:
     return F.softplus(loser - winner)
 
 
-def _augmented(stages: Tensor, params: AugmentParams | None) -> Tensor:
-    return stages if params is None else augment(stages, params)
+def _augmented(images: Tensor, params: AugmentParams | None, means_of: Tensor) -> Tensor:
+    return images if params is None else augment(images, params, means_of)
 
 
 def discriminator_loss(
@@ -176,17 +176,25 @@ def discriminator_loss(
 def _shown(
     real: Tensor, fake: Tensor, noise: PairNoise, penalty_noise: PenaltyNoise, objective: Objective, copied: slice
 ) -> list[Tensor]:
-    """What D sees: real and fake stages (K, B, C, H, W), and the perturbed copies of the rows ``copied`` of both."""
-    real_stages = real.expand(len(fake), *real.shape)
-    sigma, copy_noise, steps = objective.penalty_sigma, noise.rows(copied), penalty_noise.rows(copied)
+    """What D sees: real and fake stages (K, B, C, H, W), and the perturbed copies of the rows ``copied`` of both.
+
+    Every image of a sample is augmented about the means of one: the real image, or the fake's last stage.
+    """
+    stages, sigma, of_copies, steps = len(fake), objective.penalty_sigma, noise.rows(copied), penalty_noise.rows(copied)
+    moved_real, moved_fake = real[copied] + sigma * steps.real, fake[:, copied] + sigma * steps.fake
+    shown_real = _augmented(real, noise.augment_real, real)
+    shown_moved_real = _augmented(moved_real, of_copies.augment_real, real[copied])
     return [
-        objective.perturb(_augmented(real_stages, noise.augment_real), noise.real),
-        objective.perturb(_augmented(fake, noise.augment_fake), noise.fake),
-        objective.perturb(
-            _augmented(real_stages[:, copied] + sigma * steps.real, copy_noise.augment_real), copy_noise.real
-        ),
-        objective.perturb(_augmented(fake[:, copied] + sigma * steps.fake, copy_noise.augment_fake), copy_noise.fake),
+        objective.perturb(_all_stages(shown_real, stages), noise.real),
+        objective.perturb(_augmented(fake, noise.augment_fake, fake[-1]), noise.fake),
+        objective.perturb(_all_stages(shown_moved_real, stages), of_copies.real),
+        objective.perturb(_augmented(moved_fake, of_copies.augment_fake, fake[-1, copied]), of_copies.fake),
     ]
+
+
+def _all_stages(image: Tensor, stages: int) -> Tensor:
+    """(B, C, H, W) -> (K, B, C, H, W): a real image is the same at every stage."""
+    return image.expand(stages, *image.shape)
 
 
 def generator_loss(
@@ -205,9 +213,9 @@ def generator_loss(
     decoded samples. Raises :class:`UserError` if G's alignment is weighted but these are missing.
     """
     with torch.no_grad():
-        shown_real = _augmented(real.expand(len(fake), *real.shape), noise.augment_real)
+        shown_real = _all_stages(_augmented(real, noise.augment_real, real), len(fake))
         real_logits = discriminator(objective.perturb(shown_real, noise.real), labels, project_rows=0).logits
-    shown_fake = objective.perturb(_augmented(fake, noise.augment_fake), noise.fake)
+    shown_fake = objective.perturb(_augmented(fake, noise.augment_fake, fake[-1]), noise.fake)
     fake_logits = discriminator(shown_fake, labels, project_rows=0).logits
     total = adversarial = relativistic(fake_logits, real_logits)
     consistency = alignment = None

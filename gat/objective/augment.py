@@ -1,7 +1,7 @@
 """DiffAugment on latents with explicit parameters (method, section 4).
 
 In this order: colour (brightness, saturation, contrast), translation, cutout, horizontal flip. One draw per sample, shared
-by all its stages. Shapes: K stages, B batch, C channels, H = W latent side.
+by all its stages and by the penalties' perturbed copies. Shapes: K stages, B batch, C channels, H = W latent side.
 """
 
 from dataclasses import dataclass, fields
@@ -79,19 +79,24 @@ def cutout_cells(side: int) -> int:
     return int(side * CUTOUT_SHARE + 0.5)
 
 
-def augment(images: Tensor, params: AugmentParams) -> Tensor:
-    """Apply one draw per sample: (..., B, C, H, W) -> the same shape; leading axes (stages) share the draw."""
-    return _move_and_cut(_color(images, params), params)
+def augment(images: Tensor, params: AugmentParams, means_of: Tensor) -> Tensor:
+    """Apply one draw per sample: (..., B, C, H, W) -> the same shape; leading axes (stages) share the draw.
+
+    ``means_of`` (B, C, H, W): the image about whose means saturation and contrast turn. The release keeps these means among
+    the parameters that it reuses, so they are those of a fake's last stage for all its stages, and those of the unperturbed
+    image for a perturbed copy (``losses/diffaug.py`` and ``losses/Rp_PT_loss.py`` there). Gradients flow through them.
+    """
+    return _move_and_cut(_color(images, params, means_of), params)
 
 
-def _color(x: Tensor, params: AugmentParams) -> Tensor:
+def _color(x: Tensor, params: AugmentParams, means_of: Tensor) -> Tensor:
     """Brightness, saturation, contrast. As in the release, both means are those of the image before brightness."""
 
     def column(values: Tensor) -> Tensor:
         return values.to(x.dtype).view(-1, 1, 1, 1)
 
-    channel_mean = x.mean(dim=-3, keepdim=True)
-    image_mean = x.mean(dim=(-3, -2, -1), keepdim=True)
+    channel_mean = means_of.mean(dim=-3, keepdim=True)
+    image_mean = means_of.mean(dim=(-3, -2, -1), keepdim=True)
     bright = x + (column(params.brightness) - 0.5)
     saturated = torch.lerp(channel_mean, bright, 2 * column(params.saturation))
     contrasted = torch.lerp(image_mean, saturated, column(params.contrast) + 0.5)

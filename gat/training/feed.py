@@ -55,10 +55,13 @@ class Feed:
 def teacher_tokens(
     teacher: Teacher | CachedTokens, rows: Rows, augment: AugmentParams, latent_side: int, translation: str
 ) -> TeacherTokens:
-    """Tokens of the images of ``rows``, flipped and (but for cached ones) moved as their latents will be."""
+    """Tokens of the images of ``rows``, flipped and (but for cached ones) moved as their latents will be.
+
+    Images are normalised before they move, so that the teacher's mean colour comes in (the release's ``encode_feature``).
+    """
     if isinstance(teacher, CachedTokens):
         return teacher.tokens(rows.rows, augment.flip)
     assert rows.images is not None
     down = teacher_shift(augment.shift_rows, teacher.input_px, latent_side, translation)
     right = teacher_shift(augment.shift_columns, teacher.input_px, latent_side, translation)
-    return teacher.features(move_images(teacher.resize(rows.images), down, right, augment.flip))
+    return teacher.features(move_images(teacher.preprocess(rows.images), down, right, augment.flip))
