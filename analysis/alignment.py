@@ -172,7 +172,7 @@ def real_batches(it: Opened, objective: Objective, samples: int, seed: int) -> I
 def fake_batches(it: Opened, objective: Objective, samples: int, seed: int) -> Iterator[Batch]:
     """Samples of the run's averaged generator."""
     generator, device = it.subject.generator, it.device
-    z, labels = inputs_of(samples, generator.dims.num_classes, None, seed)
+    z, labels = inputs_of(samples, generator.dims, None, seed)
     chunks = list(zip(z.split(CHUNK), labels.split(CHUNK), strict=True))
     for i, (some_z, some_labels) in enumerate(_shown(chunks, "fake")):
         with torch.no_grad():

@@ -37,6 +37,7 @@ from gat.errors import UserError, require_choice
 from gat.evaluation.intervals import by_bootstrap
 from gat.evaluation.sampling import draw_inputs
 from gat.models import Generator
+from gat.models.generator import GeneratorDims
 
 REMOVALS = ("zeroed", "cumulative")
 BATCH = 64
@@ -66,20 +67,21 @@ class Contribution:
     of_largest_high: float
 
 
-def inputs_of(samples: int, num_classes: int, classes: Sequence[int] | None, seed: int) -> tuple[Tensor, Tensor]:
-    """z (n, 64) and labels (n,) with ``classes`` (None: all) in turn; evenly spaced ones if there are more than samples.
+def inputs_of(samples: int, dims: GeneratorDims, classes: Sequence[int] | None, seed: int) -> tuple[Tensor, Tensor]:
+    """z (n, z_dim) and labels (n,) with ``classes`` (None: all) in turn; evenly spaced ones if there are more than samples.
 
     Raises :class:`UserError` for a class that the generator does not know, or no samples.
     """
     if samples < 1:
         raise UserError(f"samples={samples} must be at least 1")
+    num_classes = dims.num_classes
     chosen = list(range(num_classes)) if classes is None else list(classes)
     for label in chosen:
         if not 0 <= label < num_classes:
             raise UserError(f"classes={label}: there are classes 0 to {num_classes - 1}: choose among these")
     if len(chosen) > samples:
         chosen = [chosen[i * len(chosen) // samples] for i in range(samples)]
-    z, _ = draw_inputs(samples, num_classes, seed, "balanced")
+    z, _ = draw_inputs(samples, dims, seed, "balanced")
     return z, torch.tensor(chosen)[torch.arange(samples) % len(chosen)]
 
 
@@ -100,7 +102,7 @@ def block_contributions(
     truncation: float = 0.0,
     batch_size: int = BATCH,
 ) -> NDArray[np.float64]:
-    """Distances (n, L) of z (n, 64) and labels (n,), on any device. Raises :class:`UserError` for an unknown ``removal``."""
+    """Return distances (n, L) of z (n, z_dim) and labels (n,). Raises :class:`UserError` for an unknown ``removal``."""
     sets = removed_sets(generator.dims.depth, removal)
     return distances_without(generator, decode, distance, z, labels, sets, truncation=truncation, batch_size=batch_size)
 

@@ -71,7 +71,7 @@ def rows_of_checkpoint(it: Opened, *, samples: int, seed: int, distance: Percept
 def measured(it: Opened, wanted: Wanted, distance: PerceptualDistance) -> list[Row]:
     """The same as ``wanted``."""
     generator, rules = it.subject.generator, it.config.evaluation
-    z, labels = inputs_of(wanted.samples, generator.dims.num_classes, wanted.classes, wanted.seed)
+    z, labels = inputs_of(wanted.samples, generator.dims, wanted.classes, wanted.seed)
     how: dict[str, Any] = {"removal": wanted.removal, "truncation": rules.truncation, "batch_size": wanted.batch}
     distances = block_contributions(generator, it.decode, distance, z, labels, **how)
     return [asdict(one) for one in summary(distances, generator.dims.num_stages, wanted.removal)]

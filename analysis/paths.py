@@ -40,7 +40,7 @@ from analysis.perceptual import PerceptualDistance
 from gat.errors import UserError, require_choice
 from gat.evaluation.intervals import by_bootstrap
 from gat.models import Generator
-from gat.models.generator import Z_DIM, second_moment_norm
+from gat.models.generator import second_moment_norm
 from gat.rng import make_generator
 from gat.samples.interpolation import Anchor, check_path, synthesize_path, w_path
 
@@ -92,7 +92,8 @@ def line(generator: Generator, pair: Pair, frames: int, truncation: float, space
         return w_path(generator, pair, frames, truncation, closed=False)
     check_path(pair, generator.dims.num_classes, frames, truncation)
     device = generator.mean_w.device
-    z = torch.cat([torch.randn(1, Z_DIM, generator=make_generator(end.seed, "interpolation")) for end in pair])
+    draws = [make_generator(end.seed, "interpolation") for end in pair]
+    z = torch.cat([torch.randn(1, generator.dims.z_dim, generator=draw) for draw in draws])
     labels = torch.tensor([end.label for end in pair], device=device)
     places = torch.arange(frames + 1, device=device)[:, None] / frames
     z, embedded, means = (

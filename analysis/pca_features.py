@@ -101,7 +101,7 @@ class Seen:
 def of_generator(it: Opened, samples: int, classes: list[int] | None, seed: int) -> Seen:
     """Tokens of G drawing ``samples`` samples, and these."""
     generator, truncation = it.subject.generator, it.config.evaluation.truncation
-    z, labels = inputs_of(samples, generator.dims.num_classes, classes, seed)
+    z, labels = inputs_of(samples, generator.dims, classes, seed)
     records, images = [], []
     chunks = list(zip(z.split(CHUNK), labels.split(CHUNK), strict=True))
     for some_z, some_labels in tqdm(chunks, desc="samples", unit="batch", leave=False, disable=None):

@@ -109,7 +109,7 @@ def _mean(values: NDArray[np.float64]) -> tuple[float, float, float]:
 
 @torch.no_grad()
 def drawn(it: Opened, z: Tensor, labels: Tensor, batch: int, rows: int) -> tuple[list[Stage], Tensor]:
-    """The numbers of samples of z (n, 64) and labels (n,); decoded stages (rows, K, 3, P, P), uint8, of the first ``rows``.
+    """Numbers of samples of z (n, z_dim), labels (n,); decoded stages (rows, K, 3, P, P), uint8, of the first ``rows``.
 
     Raises :class:`UserError` for samples that are not finite.
     """
@@ -139,7 +139,7 @@ def rows_of_checkpoint(it: Opened, *, samples: int, seed: int) -> tuple[list[Row
 
 def looked_at(it: Opened, wanted: Wanted) -> tuple[list[Row], Sheet, list[int]]:
     """The same as ``wanted``, the picture itself, and the classes of its rows."""
-    z, labels = inputs_of(wanted.samples, it.subject.generator.dims.num_classes, wanted.classes, wanted.seed)
+    z, labels = inputs_of(wanted.samples, it.subject.generator.dims, wanted.classes, wanted.seed)
     stages, images = drawn(it, z, labels, wanted.batch, wanted.rows)
     headings = [f"stage {one.stage}\n{one.to_final:.2g} from last" for one in stages[:-1]]
     sheet = Sheet(images.flatten(0, 1), [*headings, f"stage {len(stages)}\nthe sample"])

@@ -81,7 +81,7 @@ def draw_grid(subject: Subject, config: Config, wanted: SampleConfig, out: Path)
     dims = subject.generator.dims
     classes = wanted.classes or list(range(min(GRID_CLASSES, dims.num_classes)))
     labels = torch.tensor(classes).repeat_interleave(wanted.count)
-    z, _ = draw_inputs(len(labels), dims.num_classes, wanted.seed, "balanced")
+    z, _ = draw_inputs(len(labels), dims, wanted.seed, "balanced")
     out.parent.mkdir(parents=True, exist_ok=True)
     save_grid(torch.cat([batch.cpu() for batch in sampled(subject, config, z, labels)]), out, wanted.count)
     return [
@@ -113,8 +113,8 @@ def draw_set(
     subject: Subject, pretrained: Pretrained, config: Config, wanted: SampleConfig, out: Path, processes: Processes
 ) -> list[str]:
     """``count`` samples as files: of ``classes`` in turn, or as the protocol's labels say."""
-    rules, num_classes = config.evaluation, subject.generator.dims.num_classes
-    z, labels = draw_inputs(wanted.count, num_classes, wanted.seed, rules.labels)
+    rules = config.evaluation
+    z, labels = draw_inputs(wanted.count, subject.generator.dims, wanted.seed, rules.labels)
     if wanted.classes:
         labels = torch.tensor(wanted.classes)[torch.arange(wanted.count) % len(wanted.classes)]
 
@@ -135,7 +135,7 @@ def draw_set(
 
 
 def sampled(subject: Subject, config: Config, z: Tensor, labels: Tensor) -> Iterator[Tensor]:
-    """uint8 batches (B, 3, P, P) of z (n, 64) and labels (n,), under the rules of ``evaluation``."""
+    """uint8 batches (B, 3, P, P) of z (n, z_dim) and labels (n,), under the rules of ``evaluation``."""
     rules = config.evaluation
     how: dict[str, Any] = {"truncation": rules.truncation, "conversion": rules.to_uint8, "batch_size": rules.batch_size}
     return sample_images(subject.generator, subject.decoder, subject.scale, z, labels, **how)

@@ -33,7 +33,7 @@ from gat.data.autoencoder import decode
 from gat.data.images import to_uint8
 from gat.errors import UserError, require_choice
 from gat.models import Generator
-from gat.models.generator import Z_DIM, GeneratorDims
+from gat.models.generator import GeneratorDims
 from gat.rng import seeded_init
 from gat.truncation import check_truncation
 
@@ -156,10 +156,10 @@ class GATPipeline(DiffusionPipeline):
         return ImagePipelineOutput(images=images) if return_dict else (images,)
 
     def _draw(self, count: int, generator: torch.Generator | list[torch.Generator] | None) -> Tensor:
-        """z (B, 64); drawn in fp32, so that a seed means the same image in every dtype."""
+        """z (B, z_dim); drawn in fp32, so that a seed means the same image in every dtype."""
         if isinstance(generator, list) and len(generator) != count:
             raise UserError(f"{len(generator)} generators were given for {count} images: give one, or one per image")
-        z = randn_tensor((count, Z_DIM), generator, self.generator.device, torch.float32)
+        z = randn_tensor((count, self.generator.dims.z_dim), generator, self.generator.device, torch.float32)
         return z.to(self.generator.dtype)
 
     def _decode(self, latents: Tensor, output_type: str) -> Images:

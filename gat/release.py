@@ -55,12 +55,14 @@ def load_generator(state: StateDict) -> Generator:
 def generator_dims_of(state: StateDict) -> GeneratorDims:
     """A generator's dimensions, from its tensors' names and shapes alone. Raises ValueError as :func:`load_generator`."""
     width, channels, patch, _ = _patch_weight(state).shape
+    num_classes, z_dim = _need(state, "y_embedder.embedding_table.weight", ndim=2).shape
     dims = GeneratorDims(
         width=width,
         depth=_count(state, "blocks"),
         heads=_heads(state, width),
         patch=patch,
-        num_classes=len(_need(state, "y_embedder.embedding_table.weight", ndim=2)),
+        num_classes=num_classes,
+        z_dim=z_dim,
         latent_side=_grid_side(state) * patch,
         channels=channels,
         num_stages=_count(state, "final_layers"),

@@ -1,6 +1,7 @@
 """Small networks in float64 that several tests share."""
 
 from gat.models import Discriminator, Generator
+from gat.models.generator import GeneratorDims
 from gat.models.sizes import discriminator_dims, generator_dims
 from gat.rng import seeded_init
 
@@ -29,3 +30,8 @@ def mini_discriminator(teacher_width: int = TEACHER_WIDTH) -> Discriminator:
     dims = discriminator_dims("mini", "S", patch=4, num_classes=CLASSES, latent_side=8, teacher_width=teacher_width)
     with seeded_init(1):
         return Discriminator(dims).double()
+
+
+def dims_of(num_classes: int) -> GeneratorDims:
+    """Dimensions of a generator of so many classes."""
+    return generator_dims("mini", "S", patch=4, num_classes=num_classes, latent_side=8)

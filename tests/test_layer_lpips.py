@@ -19,7 +19,7 @@ from analysis.perceptual import FeatureDistance, load_distance
 from gat.errors import UserError
 from gat.models import Generator
 from gat.models.generator import GeneratorBlock
-from tests.helpers import CLASSES, mini_generator
+from tests.helpers import CLASSES, dims_of, mini_generator
 
 DEAD = 2
 
@@ -61,7 +61,7 @@ def last_linears(block: GeneratorBlock) -> Sequence[nn.Linear]:
 
 @pytest.fixture(scope="module")
 def inputs() -> tuple[Tensor, Tensor]:
-    z, labels = inputs_of(10, CLASSES, None, seed=0)
+    z, labels = inputs_of(10, dims_of(CLASSES), None, seed=0)
     return z.double(), labels
 
 
@@ -168,16 +168,16 @@ def test_a_diverged_generator_is_told(inputs: tuple[Tensor, Tensor]) -> None:
 
 
 def test_classes_are_balanced() -> None:
-    z, labels = inputs_of(7, 3, None, seed=0)
+    z, labels = inputs_of(7, dims_of(3), None, seed=0)
     assert labels.tolist() == [0, 1, 2, 0, 1, 2, 0]
-    assert inputs_of(5, 10, [7, 2], seed=0)[1].tolist() == [7, 2, 7, 2, 7]
-    assert inputs_of(4, 1000, None, seed=0)[1].tolist() == [0, 250, 500, 750]
-    assert torch.equal(inputs_of(7, 3, None, seed=0)[0], z)
-    assert not torch.equal(inputs_of(7, 3, None, seed=1)[0], z)
+    assert inputs_of(5, dims_of(10), [7, 2], seed=0)[1].tolist() == [7, 2, 7, 2, 7]
+    assert inputs_of(4, dims_of(1000), None, seed=0)[1].tolist() == [0, 250, 500, 750]
+    assert torch.equal(inputs_of(7, dims_of(3), None, seed=0)[0], z)
+    assert not torch.equal(inputs_of(7, dims_of(3), None, seed=1)[0], z)
     with pytest.raises(UserError, match="classes=3: there are classes 0 to 2"):
-        inputs_of(4, 3, [0, 3], seed=0)
+        inputs_of(4, dims_of(3), [0, 3], seed=0)
     with pytest.raises(UserError, match="samples=0 must be at least 1"):
-        inputs_of(0, 3, None, seed=0)
+        inputs_of(0, dims_of(3), None, seed=0)
 
 
 def record(folder: Path, **content: str) -> Path:

@@ -1,11 +1,17 @@
 """What the loader of released state dicts accepts and refuses."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
-from gat.release import load_discriminator, load_generator
+from gat.evaluation.sampling import draw_inputs
+from gat.models import Generator
+from gat.release import GENERATOR_RENAMES, load_discriminator, load_generator, release_key
+from gat.rng import seeded_init
 from tests.conftest import section
+from tests.helpers import dims_of
 
 Vectors = dict[str, Tensor]
 
@@ -27,6 +33,21 @@ def test_dimensions_come_from_the_tensors(generator_state: Vectors, discriminato
         assert (dims.num_classes, dims.latent_side, dims.channels, dims.num_stages) == (5, 8, 4, 4)
     widths = discriminator.dims
     assert (widths.logit_width, widths.projector_width, widths.teacher_width) == (32, 48, 8)
+
+
+def test_width_of_z_comes_from_the_tensors() -> None:
+    dims = replace(dims_of(3), z_dim=16)
+    with seeded_init(0):
+        ours = Generator(dims)
+    state = {release_key(key, GENERATOR_RENAMES): value for key, value in ours.state_dict().items()}
+    positions = {"pos_embed": ours.pos_embed[None], "feat_rope.freqs_cos": ours.rope[0]}
+    unsigned = ours.rope[1] * torch.tensor([-1, 1]).repeat(ours.rope.shape[2] // 2)
+    dead = {"x_embedder.proj.weight": torch.zeros(dims.width, 4, 4, 4), "x_embedder.proj.bias": torch.zeros(dims.width)}
+    loaded = load_generator(state | positions | {"feat_rope.freqs_sin": unsigned} | dead)
+    assert loaded.dims == dims
+    z, labels = draw_inputs(5, loaded.dims, 0, "balanced")
+    assert z.shape == (5, 16)
+    assert torch.equal(loaded(z, labels), ours(z, labels))
 
 
 def test_loaded_weights_keep_their_precision(generator_state: Vectors) -> None:
@@ -59,7 +80,7 @@ def test_unknown_key_is_named(generator_state: Vectors, key: str) -> None:
 
 @pytest.mark.parametrize(
     "key",
-    ["blocks.1.attn.qkv.weight", "w_avg", "y_embedder.embedding_table.weight", "x_embedder.proj.bias", "pos_embed"],
+    ["blocks.1.attn.qkv.weight", "w_avg", "latent_embedder.0.weight", "x_embedder.proj.bias", "pos_embed"],
 )
 def test_wrong_generator_shape_is_named(generator_state: Vectors, key: str) -> None:
     generator_state[key] = generator_state[key][..., :-1]

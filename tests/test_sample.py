@@ -17,6 +17,7 @@ from gat.errors import UserError
 from gat.evaluation.sampling import draw_inputs
 from gat.pretrained import load_pretrained
 from tests.conftest import composed
+from tests.helpers import dims_of
 
 
 def draw(trained: Path, *overrides: str) -> list[str]:
@@ -36,7 +37,7 @@ def test_a_set_in_adms_form(trained: Path, tmp_path: Path) -> None:
     told = draw(trained, "sample.kind=npz", "sample.count=7", "sample.seed=3", f"out={tmp_path}/set")
     assert told == [f"7 samples: {tmp_path}/set.npz"]
     written = np.load(tmp_path / "set.npz")
-    z, labels = draw_inputs(7, 2, 3, "uniform")
+    z, labels = draw_inputs(7, dims_of(2), 3, "uniform")
     assert written["arr_1"].tolist() == labels.tolist()
     assert np.array_equal(written["arr_0"], expected_images(trained, z, labels, 0.25))  # the run's own truncation
 
@@ -44,7 +45,7 @@ def test_a_set_in_adms_form(trained: Path, tmp_path: Path) -> None:
 def test_chosen_classes_in_turn_without_truncation(trained: Path, tmp_path: Path) -> None:
     chosen = ("sample.classes=[1]", "evaluation.truncation=0", "sample.kind=png", "sample.count=3")
     draw(trained, *chosen, f"out={tmp_path}/set")
-    z, labels = draw_inputs(3, 2, 0, "uniform")[0], torch.ones(3, dtype=torch.int64)
+    z, labels = draw_inputs(3, dims_of(2), 0, "uniform")[0], torch.ones(3, dtype=torch.int64)
     images = np.stack([np.asarray(Image.open(tmp_path / "set" / f"{i:06d}.png")) for i in range(3)])
     assert np.array_equal(images, expected_images(trained, z, labels, 0))
 

@@ -11,6 +11,7 @@ from gat.models import Generator
 from gat.models.sizes import generator_dims
 from gat.rng import seeded_init
 from tests.data_helpers import random_autoencoder
+from tests.helpers import dims_of
 
 COUNT, CLASSES = 11, 3
 SCALE = 0.05  # enlarges the latents of the untrained networks until the images are full of contrast
@@ -32,7 +33,7 @@ def autoencoder() -> AutoencoderKL:
 def sampled(
     generator: Generator, autoencoder: AutoencoderKL, truncation: float = 0.0, batch_size: int = COUNT
 ) -> list[Tensor]:
-    z, labels = draw_inputs(COUNT, CLASSES, 0, "balanced")
+    z, labels = draw_inputs(COUNT, dims_of(CLASSES), 0, "balanced")
     made = sample_images(
         generator, autoencoder, SCALE, z, labels, truncation=truncation, conversion="rounded", batch_size=batch_size
     )
@@ -43,15 +44,18 @@ def sampled(
 
 
 def test_inputs_are_a_function_of_the_seed() -> None:
-    first = draw_inputs(COUNT, CLASSES, 5, "uniform")
+    first = draw_inputs(COUNT, dims_of(CLASSES), 5, "uniform")
     torch.manual_seed(123)  # the global state has no say
-    again, other = draw_inputs(COUNT, CLASSES, 5, "uniform"), draw_inputs(COUNT, CLASSES, 6, "uniform")
+    again, other = (
+        draw_inputs(COUNT, dims_of(CLASSES), 5, "uniform"),
+        draw_inputs(COUNT, dims_of(CLASSES), 6, "uniform"),
+    )
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not any(torch.equal(a, b) for a, b in zip(first, other, strict=True))
 
 
 def test_inputs_are_standard_normal() -> None:
-    z, labels = draw_inputs(2000, CLASSES, 0, "uniform")
+    z, labels = draw_inputs(2000, dims_of(CLASSES), 0, "uniform")
     assert z.shape == (2000, 64)
     assert labels.dtype == torch.int64
     assert float(z.mean()) == pytest.approx(0, abs=0.01)  # of 128,000 numbers: 3.6 standard errors
@@ -59,14 +63,14 @@ def test_inputs_are_standard_normal() -> None:
 
 
 def test_balanced_labels_come_in_turn() -> None:
-    z, labels = draw_inputs(COUNT, CLASSES, 0, "balanced")
+    z, labels = draw_inputs(COUNT, dims_of(CLASSES), 0, "balanced")
     assert labels.tolist() == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1]
     assert torch.bincount(labels).tolist() == [4, 4, 3]
-    assert torch.equal(z, draw_inputs(COUNT, CLASSES, 0, "uniform")[0])
+    assert torch.equal(z, draw_inputs(COUNT, dims_of(CLASSES), 0, "uniform")[0])
 
 
 def test_uniform_labels_are_drawn() -> None:
-    labels = draw_inputs(3000, CLASSES, 0, "uniform")[1]
+    labels = draw_inputs(3000, dims_of(CLASSES), 0, "uniform")[1]
     counts = torch.bincount(labels)
     assert len(counts) == CLASSES
     assert (counts - 1000).abs().max() < 110  # 4 standard deviations
@@ -75,7 +79,7 @@ def test_uniform_labels_are_drawn() -> None:
 
 def test_unknown_labels() -> None:
     with pytest.raises(UserError, match=r"evaluation\.labels='random' is unknown: choose one of uniform, balanced"):
-        draw_inputs(COUNT, CLASSES, 0, "random")
+        draw_inputs(COUNT, dims_of(CLASSES), 0, "random")
 
 
 # images
@@ -83,7 +87,7 @@ def test_unknown_labels() -> None:
 
 def test_images_are_the_decoded_last_stage(generator: Generator, autoencoder: AutoencoderKL) -> None:
     (images,) = sampled(generator, autoencoder)
-    z, labels = draw_inputs(COUNT, CLASSES, 0, "balanced")
+    z, labels = draw_inputs(COUNT, dims_of(CLASSES), 0, "balanced")
     with torch.no_grad():
         decoded = autoencoder.decode(generator(z, labels)[3] / SCALE).sample
     assert images.dtype == torch.uint8
@@ -120,5 +124,5 @@ def test_full_truncation_leaves_one_image_per_class(generator: Generator, autoen
 
 @pytest.mark.parametrize("labels", ["uniform", "balanced"])
 def test_fewer_samples_are_the_first_of_more(labels: str) -> None:
-    few, many = draw_inputs(50, CLASSES, 5, labels), draw_inputs(500, CLASSES, 5, labels)
+    few, many = draw_inputs(50, dims_of(CLASSES), 5, labels), draw_inputs(500, dims_of(CLASSES), 5, labels)
     assert all(torch.equal(a, b[:50]) for a, b in zip(few, many, strict=True))

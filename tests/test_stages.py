@@ -15,7 +15,7 @@ from analysis.opening import opened
 from analysis.sheets import Sheet, save_labelled, save_sheets
 from analysis.stages import drawn, look, main, rows_of_checkpoint, stage_sizes, summary
 from gat.errors import UserError
-from tests.helpers import CLASSES, mini_generator
+from tests.helpers import CLASSES, dims_of, mini_generator
 
 
 def test_sizes_by_hand() -> None:
@@ -33,7 +33,7 @@ def test_rewrites_are_what_the_heads_write() -> None:
     written = []
     for head in generator.heads:
         head.register_forward_hook(lambda *given: written.append(given[2]))
-    z, labels = inputs_of(5, CLASSES, None, seed=0)
+    z, labels = inputs_of(5, dims_of(CLASSES), None, seed=0)
     rewrites, to_final = stage_sizes(generator(z.double(), labels))
     of_heads = torch.stack(written).square().mean(dim=(2, 3, 4)).sqrt().T
     assert rewrites == pytest.approx(of_heads.numpy())
@@ -51,7 +51,7 @@ def test_summary_by_hand() -> None:
 
 def test_batches_do_not_matter(trained: Path) -> None:
     it = opened(f"{trained}/run", torch.device("cpu"))
-    z, labels = inputs_of(5, 2, None, seed=0)
+    z, labels = inputs_of(5, dims_of(2), None, seed=0)
     whole, images = drawn(it, z, labels, 64, 3)
     parts, same_images = drawn(it, z, labels, 2, 3)
     assert images.shape == (3, 4, 3, 32, 32)
@@ -62,7 +62,7 @@ def test_batches_do_not_matter(trained: Path) -> None:
 def test_a_diverged_run_is_told(trained: Path) -> None:
     it = opened(f"{trained}/run", torch.device("cpu"))
     it.subject.generator.class_embedding.weight.fill_(torch.nan)
-    z, labels = inputs_of(2, 2, None, seed=0)
+    z, labels = inputs_of(2, dims_of(2), None, seed=0)
     with pytest.raises(UserError, match="stages are not finite: the run has diverged, choose an earlier checkpoint"):
         drawn(it, z, labels, 2, 1)
 

@@ -24,7 +24,6 @@ from gat.evaluation.extractors import make_extractor
 from gat.evaluation.frechet import statistics
 from gat.evaluation.measures import frechet, kid, precision_recall
 from gat.models import Generator
-from gat.models.generator import Z_DIM
 from gat.platform import full_precision, keep_freed_memory
 
 
@@ -76,7 +75,7 @@ def time_of_samples(bench: Bench, seconds: float) -> tuple[dict[str, float], int
     def one(watch: Stopwatch, number: int) -> None:
         nonlocal width
         torch.manual_seed(number)
-        z = torch.randn(config.batch_size, Z_DIM, device=bench.device)
+        z = torch.randn(config.batch_size, bench.dims[0].z_dim, device=bench.device)
         labels = torch.randint(bench.dims[0].num_classes, (config.batch_size,), device=bench.device)
         latents = watch("generator", lambda: generator(z, labels)[-1])
         images = watch("decoder", lambda: to_uint8(decode(decoder, latents, 1.0), config.to_uint8))

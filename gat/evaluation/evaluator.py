@@ -55,7 +55,7 @@ class Evaluator:
     def evaluate(self, generator: Generator) -> list[Number]:
         """The numbers, the same in every process. The Fréchet distance's name says features and number of samples."""
         config = self.config
-        z, labels = draw_inputs(config.samples, generator.dims.num_classes, config.seed, config.labels)
+        z, labels = draw_inputs(config.samples, generator.dims, config.seed, config.labels)
         mine = slice(self.processes.rank, None, self.processes.count)
         kept: list[Tensor] = []
 
@@ -81,7 +81,7 @@ class Evaluator:
         """Write a PNG of samples, a row per class."""
         rows = min(self.config.grid_classes, generator.dims.num_classes)
         labels = torch.arange(rows).repeat_interleave(self.config.grid_columns)
-        z, _ = draw_inputs(len(labels), rows, self.config.seed + GRID_SEED_OFFSET, "balanced")
+        z, _ = draw_inputs(len(labels), generator.dims, self.config.seed + GRID_SEED_OFFSET, "balanced")
         images = torch.cat([batch.cpu() for batch in self._sample(generator, z, labels)])
         save_grid(images, file, self.config.grid_columns)
 

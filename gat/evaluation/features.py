@@ -57,9 +57,8 @@ class SampleFeatures:
 
     def make(self) -> None:
         """Make the shards that are not there, together with others that are at it."""
-        z, labels = draw_inputs(
-            self.config.samples, self.subject.generator.dims.num_classes, self.config.seed, self.config.labels
-        )
+        config = self.config
+        z, labels = draw_inputs(config.samples, self.subject.generator.dims, config.seed, config.labels)
         files = self.files
         with tqdm(total=len(files), desc="samples", unit="thousand", disable=None) as shown:
 

@@ -15,20 +15,20 @@ from gat.data.images import to_uint8
 from gat.errors import UserError, require_choice
 from gat.evaluation.protocol import LABELS
 from gat.models import Generator
-from gat.models.generator import Z_DIM
+from gat.models.generator import GeneratorDims
 from gat.rng import make_generator
 
 
-def draw_inputs(count: int, num_classes: int, seed: int, labels: str) -> tuple[Tensor, Tensor]:
-    """z (count, 64) and labels (count,), drawn on the CPU; the first of a larger count are the same.
+def draw_inputs(count: int, dims: GeneratorDims, seed: int, labels: str) -> tuple[Tensor, Tensor]:
+    """Draw a generator's z (count, z_dim) and labels (count,) on the CPU; the first of a larger count are the same.
 
     ``labels``: ``uniform`` (drawn) or ``balanced`` (in turn).
     """
     require_choice("evaluation.labels", labels, LABELS)
-    z = torch.randn(count, Z_DIM, generator=make_generator(seed, "samples"))
+    z = torch.randn(count, dims.z_dim, generator=make_generator(seed, "samples"))
     if labels == "balanced":
-        return z, torch.arange(count) % num_classes
-    return z, torch.randint(num_classes, (count,), generator=make_generator(seed, "sample labels"))
+        return z, torch.arange(count) % dims.num_classes
+    return z, torch.randint(dims.num_classes, (count,), generator=make_generator(seed, "sample labels"))
 
 
 @torch.no_grad()
@@ -43,7 +43,7 @@ def sample_images(
     conversion: str,
     batch_size: int,
 ) -> Iterator[Tensor]:
-    """Decoded samples of z (count, 64) and labels (count,), as uint8 batches (B, 3, P, P) on the generator's device.
+    """Decoded samples of z (count, z_dim) and labels (count,), as uint8 batches (B, 3, P, P) on the generator's device.
 
     ``conversion``: see :func:`gat.data.images.to_uint8`. :class:`UserError`, after the last, for a generator that draws no
     numbers.

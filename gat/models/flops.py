@@ -4,7 +4,7 @@ Norms, activations, RoPE and softmax are not counted, as is usual; PyTorch's Flo
 """
 
 from gat.models.discriminator import DiscriminatorDims
-from gat.models.generator import Z_DIM, GeneratorDims
+from gat.models.generator import GeneratorDims
 from gat.models.layers import swiglu_hidden
 
 
@@ -22,7 +22,7 @@ def projector_flops(dims: GeneratorDims | DiscriminatorDims, tokens: int) -> int
 
 def mapping_flops(dims: GeneratorDims) -> int:
     """The style vector w of one sample."""
-    return 2 * (2 * Z_DIM * dims.width + dims.width**2)
+    return 2 * (2 * dims.z_dim * dims.width + dims.width**2)
 
 
 def generator_flops(dims: GeneratorDims, *, project: bool = True) -> int:

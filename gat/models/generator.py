@@ -25,7 +25,6 @@ from gat.models.layers import (
 from gat.models.positions import axial_rope, sincos_2d
 from gat.models.recompute import run_block
 
-Z_DIM = 64
 MODULATION_GAIN = 0.1
 MEAN_W_DECAY = 0.995
 SECOND_MOMENT_EPS = 1e-8
@@ -35,10 +34,12 @@ SECOND_MOMENT_EPS = 1e-8
 class GeneratorDims(NetworkDims):
     """Every dimension of a generator.
 
-    ``teacher_width``: T, the width of the teacher's tokens; 0: no alignment projector. ``projector_width``: the projector's
-    hidden width. ``aligned_block``: the block, from 0, whose tokens it takes; None: the last.
+    ``z_dim``: width of z and of the class embedding. ``teacher_width``: T, the width of the teacher's tokens; 0: no
+    alignment projector. ``projector_width``: the projector's hidden width. ``aligned_block``: the block, from 0, whose tokens
+    it takes; None: the last.
     """
 
+    z_dim: int = 64
     teacher_width: int = 0
     projector_width: int = 0
     aligned_block: int | None = None
@@ -91,8 +92,8 @@ class Generator(nn.Module):
         super().__init__()
         self.dims = dims
         self.checkpointing = "none"  # of activations: see gat.models.recompute
-        self.class_embedding = class_table(dims.num_classes, Z_DIM)
-        self.mapping = equal_mlp(2 * Z_DIM, dims.width)
+        self.class_embedding = class_table(dims.num_classes, dims.z_dim)
+        self.mapping = equal_mlp(2 * dims.z_dim, dims.width)
         self.blocks = nn.ModuleList(GeneratorBlock(dims.width, dims.heads) for _ in range(dims.depth))
         self.heads = nn.ModuleList(StageHead(dims.width, dims.patch, dims.channels) for _ in range(dims.num_stages))
         side = dims.latent_side // dims.patch
@@ -107,7 +108,7 @@ class Generator(nn.Module):
         self.aligned_block = dims.depth - 1 if dims.aligned_block is None else dims.aligned_block
 
     def style(self, z: Tensor, labels: Tensor, truncation: float = 0.0) -> Tensor:
-        """Style vector w (B, d) of z (B, 64) and labels (B,), pulled by ``truncation`` (psi; 0 is off) to its class mean."""
+        """Return w (B, d) of z (B, z_dim) and labels (B,); ``truncation``: psi of the pull to the class mean, 0 is off."""
         embedded = second_moment_norm(self.class_embedding(labels))
         w = self.mapping(torch.cat([embedded, second_moment_norm(z)], dim=1))
         if truncation:
@@ -151,7 +152,7 @@ class Generator(nn.Module):
         skip_blocks: Collection[int] = (),
         record: dict[str, Tensor] | None = None,
     ) -> Tensor:
-        """z (B, 64), labels (B,) int64 -> stages (K, B, C, H, W), earliest stage first."""
+        """z (B, z_dim), labels (B,) int64 -> stages (K, B, C, H, W), earliest stage first."""
         return self.synthesize(self.style(z, labels, truncation), skip_blocks=skip_blocks, record=record)
 
     @torch.no_grad()

@@ -15,7 +15,6 @@ from gat.data.autoencoder import decode
 from gat.data.images import to_uint8
 from gat.errors import UserError
 from gat.models import Generator
-from gat.models.generator import Z_DIM
 from gat.rng import make_generator
 from gat.truncation import check_truncation
 
@@ -31,7 +30,7 @@ class Anchor(NamedTuple):
 def anchor_w(generator: Generator, anchor: Anchor, truncation: float) -> Tensor:
     """Style vector (d,) of an anchor, whatever other anchors there are."""
     device = generator.mean_w.device
-    z = torch.randn(1, Z_DIM, generator=make_generator(anchor.seed, "interpolation"))
+    z = torch.randn(1, generator.dims.z_dim, generator=make_generator(anchor.seed, "interpolation"))
     return generator.style(z.to(device), torch.tensor([anchor.label], device=device), truncation)[0]
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gat.models.generator import Z_DIM, GeneratorDims
+from gat.models.generator import GeneratorDims
 from gat.objective.adversarial import PairNoise, PenaltyNoise
 from gat.objective.augment import AugmentRates, draw_params
 from gat.rng import make_generator
@@ -13,7 +13,7 @@ from gat.rng import make_generator
 
 @dataclass(frozen=True)
 class StepNoise:
-    """Draws of one step: ``z`` (B, 64), ``posterior`` unit normals (B, C, H, H), and those of each network's step."""
+    """Draws of one step: ``z`` (B, z_dim), ``posterior`` unit normals (B, C, H, H), and those of each network's step."""
 
     z: Tensor
     posterior: Tensor
@@ -48,7 +48,7 @@ def draw_noise(
         return PairNoise(normal(*stages), normal(*stages), *augments)
 
     return StepNoise(
-        z=normal(batch, Z_DIM),
+        z=normal(batch, dims.z_dim),
         posterior=normal(*image),
         discriminator=pair(),
         penalty=PenaltyNoise(normal(*image), normal(*stages)),
