@@ -4,6 +4,7 @@
 everything on.
 """
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from gat.data.loader import Rows
 from gat.mng import noise_levels, perturb
 from gat.models import Discriminator, Generator
+from gat.models.sizes import discriminator_dims, generator_dims
 from gat.objective.adversarial import (
     Objective,
     PairNoise,
@@ -31,6 +33,7 @@ from gat.release import (
     load_generator,
     release_key,
 )
+from gat.rng import seeded_init
 from gat.teachers import Teacher
 from gat.training.feed import teacher_tokens
 from tests.conftest import DATA, relative_error, section
@@ -257,3 +260,27 @@ def test_teacher_sees_its_mean_colour_come_in(steps: Vectors, stand_in: Teacher,
     seen, border = stand_in.model.seen[-1], TEACHER_PX // 8 if translation == "exact" else 1
     assert not seen[:, :, :border].any()
     assert (seen[:, :, border:] < -1.8).all()
+
+
+# initial weights
+
+
+def test_initial_weights_scatter_as_the_releases() -> None:
+    """Every tensor of S/2: constants are equal, random ones have equal means and spreads but for the scatter of a draw."""
+    sizes = {"patch": 2, "num_classes": 1000, "latent_side": 32}
+    with seeded_init(0):
+        networks = {
+            "generator": (Generator(generator_dims("gat", "S", **sizes)), GENERATOR_RENAMES),
+            "discriminator": (
+                Discriminator(discriminator_dims("gat", "S", teacher_width=768, **sizes)),
+                DISCRIMINATOR_RENAMES,
+            ),
+        }
+    recorded = json.loads((DATA / "initial_weights.json").read_text(encoding="utf-8"))
+    for part, (network, renames) in networks.items():
+        ours = {release_key(name, renames): value.double() for name, value in network.state_dict().items()}
+        assert ours.keys() == recorded[part].keys()
+        for name, (mean, std) in recorded[part].items():
+            scatter = 6 / ours[name].numel() ** 0.5
+            assert float(ours[name].std(correction=0)) == pytest.approx(std, rel=scatter, abs=1e-9), name
+            assert float(ours[name].mean()) == pytest.approx(mean, rel=1e-6, abs=scatter * std + 1e-9), name

@@ -30,6 +30,19 @@ def test_tokens_by_name(generator: Generator, inputs: tuple[torch.Tensor, torch.
     assert torch.equal(tokens["embed"], generator.pos_embed.expand(2, -1, -1))
 
 
+def test_heads_stand_after_every_quarter_of_the_blocks(
+    generator: Generator, inputs: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    """L = 8, K = 4: after blocks 1, 3, 5 and 7."""
+    tokens: dict[str, torch.Tensor] = {}
+    stages = generator(*inputs, record=tokens)
+    style = torch.nn.functional.silu(generator.style(*inputs))
+    image = torch.zeros_like(stages[0])
+    for k, head in enumerate(generator.heads):
+        image = image + head(tokens[f"block_{2 * k + 1}"], style)
+        assert torch.allclose(stages[k], image, atol=1e-12)
+
+
 @pytest.mark.parametrize(("aligned_block", "source"), [(None, "block_7"), (2, "block_2")])
 def test_projections_of_the_aligned_block(
     inputs: tuple[torch.Tensor, torch.Tensor], aligned_block: int | None, source: str
