@@ -94,6 +94,7 @@ def gathered(
     for submission, entry in runs:
         kind, run = states[entry.run_folder].kind, Path(entry.run_folder)
         head = {"arm": entry.arm, "seed": entry.seed, "status": kind, "run": run.name, "submission": submission.id}
+        head["numerics"] = submission.numerics
         if kind == "diverged":
             for name in names:
                 found.rows[name].append(head)

@@ -120,7 +120,7 @@ def number_row(name: str, number: dict[str, Any]) -> Row:
     """Of a number in a record."""
     low, high = number.get("interval", (None, None))
     protocol = number["protocol"]
-    return {"number": name, "value": number["value"], "low": low, "high": high} | {
+    return {"number": name, "kind": number["kind"], "value": number["value"], "low": low, "high": high} | {
         "protocol_id": protocol["id"],
         "truncation": protocol["truncation"],
         "decoder": protocol["decoder"],

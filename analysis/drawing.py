@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from analysis.command import REMEDY
 from analysis.fits import Fit
-from analysis.style import LAW, TABLES, checksum, mark_missing, save
+from analysis.style import LAW, TABLES, checksum, print_marks, save
 from analysis.tables import PICTURES, Source, Table
 from gat.errors import UserError, require_choice
 from gat.files import replacing, told, write_json
@@ -88,12 +88,12 @@ def require_whole(source: Source, allow_partial: bool) -> None:
 
 
 def finish(figure: Figure, source: Source, stem: Path, *, allow_partial: bool) -> list[Path]:
-    """Write the figure as ``stem``.png and .pdf, with the gaps printed on it; :class:`UserError` for gaps not allowed.
+    """Write the figure as ``stem``.png and .pdf, with gaps and marks printed on it; :class:`UserError` for gaps not allowed.
 
     The PNG bears which files a tracked source was asked for (``TABLES``).
     """
     require_whole(source, allow_partial)
-    mark_missing(figure, source.gaps)
+    print_marks(figure, source.gaps, source.marks)
     return save(figure, stem, {TABLES: json.dumps(source.files)} if isinstance(source, Tracked) else {})
 
 

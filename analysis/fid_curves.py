@@ -26,10 +26,9 @@ from analysis.drawing import finish, partial_of, source_of
 from analysis.opening import which
 from analysis.style import legend_below, panels, save
 from analysis.tables import Table, read_table
-from experiments.study.records import protocol_id
-from experiments.study.states import distance_of
 from gat.errors import UserError, require_choice
-from gat.training.results import METRICS, RECORD, read_metrics, read_protocols
+from gat.evaluation.kinds import FRECHET
+from gat.training.results import METRICS, RECORD, number_of_kind, read_metrics, read_protocols
 
 KNOWN = OF_SWEEP | {
     "run": "a run's folder",
@@ -46,7 +45,7 @@ def table_of_run(folder: Path) -> Table:
     """The evaluations of one run, ended or under way, as a table of one arm; :class:`UserError` if there are none."""
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such run: give run=FOLDER")
-    lines = [(line, name) for line in read_metrics(folder) if (name := distance_of(line))]
+    lines = [(line, found) for line in read_metrics(folder) if (found := number_of_kind(line, FRECHET))]
     file = folder / RECORD
     record: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
     if not lines:
@@ -59,12 +58,12 @@ def table_of_run(folder: Path) -> Table:
             "step": line["step"],
             "images": line["images"],
             "batch_size": line["images"] / line["step"],
-            "distance": line[name],
+            "distance": distance["value"],
             "distance_name": name,
-            "protocol": protocol_id(line, name, folder),
+            "protocol": distance["protocol"],
             "diverged_step": (record.get("diverged") or {}).get("step"),
         }
-        for line, name in lines
+        for line, (name, distance) in lines
     ]
     return Table("", folder.resolve().name, pd.DataFrame(rows), {"protocols": read_protocols(folder)})
 

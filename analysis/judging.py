@@ -52,7 +52,8 @@ def judged(sweep: str, stated: dict[str, Any], results: Path, study: str) -> Jud
         return Judged(sweep, stated, NOT_RUN, [], f"0 of {stated['seeds']}")
     own = table.head.get("claim")
     claim = own or stated
-    notes = [] if own else ["its rule is today's, as none was submitted with the runs"]
+    notes = [table.mark] if table.mark else []
+    notes += [] if own else ["its rule is today's, as none was submitted with the runs"]
     notes += ["its rule changed between submissions; the newest counts"] if table.head.get("claim_changed") else []
     rows = table.rows if diagnostic is None else metrics_of(diagnostic, table.rows)
     if rows.empty:

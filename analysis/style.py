@@ -1,7 +1,7 @@
 """How all figures look: sizes, colours told apart by the colour-blind, one colour per arm, and files in PNG and PDF."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +66,14 @@ def legend_below(figure: Figure, axes: Axes, columns: int = 4) -> None:
         figure.legend(handles, names, loc="outside lower center", ncols=min(columns, len(names)))
 
 
-def mark_missing(figure: Figure, gaps: Iterable[str]) -> None:
-    """Print on the figure what is missing from it."""
-    lines = list(gaps)
+def print_marks(figure: Figure, gaps: Sequence[str], marks: Sequence[str]) -> None:
+    """Print on the figure what is missing from it, and how its results are marked."""
+    lines = [f"made {mark}" for mark in marks]
+    if gaps:
+        more = f"\n... and {len(gaps) - 8} more" if len(gaps) > 8 else ""
+        lines.append("missing: " + "\n".join(gaps[:8]) + more)
     if lines:
-        more = f"\n... and {len(lines) - 8} more" if len(lines) > 8 else ""
-        text = "missing: " + "\n".join(lines[:8]) + more
-        figure.suptitle(text, color="#B00020", fontsize="small", x=0.01, ha="left")
+        figure.suptitle("\n".join(lines), color="#B00020", fontsize="small", x=0.01, ha="left")
 
 
 def save(figure: Figure, stem: Path, told_in_png: Mapping[str, str] | None = None) -> list[Path]:

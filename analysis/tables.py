@@ -14,6 +14,8 @@ import pandas as pd
 
 from gat.errors import UserError, first_line
 from gat.evaluation.protocol import Protocol, from_record, require_same
+from gat.numerics import mark_of
+from gat.training.results import FIRST_NUMERICS
 
 ENDED = ("finished", "diverged")
 PICTURES = "pictures"
@@ -36,6 +38,12 @@ class Table:
     def protocol(self) -> Protocol | None:
         """Of its distances; None if it has none. :class:`UserError` if there are several, or an altered one."""
         return require_same((from_record(one) for one in self.head.get("protocols", {}).values()), self.sweep)
+
+    @property
+    def mark(self) -> str | None:
+        """How results of an older version of the numerics are marked; None for the present one's."""
+        found = self.rows["numerics"].dropna() if "numerics" in self.rows else self.rows.index[:0]
+        return mark_of(int(found.iloc[0])) if len(found) else mark_of(int(self.head.get("numerics", FIRST_NUMERICS)))
 
     @property
     def arms(self) -> list[str]:
@@ -83,6 +91,10 @@ def read_table(results: Path, study: str, sweep: str, diagnostic: str | None = N
     found = rows["protocol"].dropna().unique() if "protocol" in rows else []
     if len(found) > 1:
         raise UserError(f"{file}: has distances of {len(found)} protocols, which are not comparable: {again}")
+    versions = sorted(rows["numerics"].dropna().unique()) if "numerics" in rows else []
+    if len(versions) > 1:
+        told = " and ".join(str(int(version)) for version in versions)
+        raise UserError(f"{file}: has runs of versions {told} of the numerics, which are not comparable: {again}")
     return Table(study, sweep, rows, head)
 
 
@@ -98,6 +110,8 @@ class Source:
     results: Path
     study: str
     gaps: list[str] = field(default_factory=list)
+    marks: list[str] = field(default_factory=list)
+    """How its tables' results are marked (:func:`gat.numerics.mark_of`)."""
 
     def table(self, sweep: str, diagnostic: str | None = None) -> Table | None:
         """A table, or None if there is none; its missing runs are gaps."""
@@ -109,6 +123,8 @@ class Source:
             return None
         for gap in table.gaps:
             self.miss(gap)
+        if table.mark and table.mark not in self.marks:
+            self.marks.append(table.mark)
         return table
 
     def picture(self, name: str) -> Path | None:

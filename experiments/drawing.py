@@ -22,7 +22,7 @@ from gat.evaluation.protocol import check_rules
 from gat.evaluation.sampling import draw_inputs, sample_images
 from gat.evaluation.subject import Subject, open_data, open_subject
 from gat.files import told
-from gat.platform import choose_device, keep_freed_memory
+from gat.platform import choose_device, full_precision, keep_freed_memory
 from gat.pretrained import Pretrained
 from gat.processes import Processes, joined
 from gat.samples.interpolation import Anchor, step_sizes, synthesize_path, w_path
@@ -49,7 +49,7 @@ def draw(settings: DictConfig, overrides: list[str]) -> list[str]:
         device = choose_device(config.training.device, processes.local_rank)
         keep_freed_memory()
         out = Path(settings.out) if settings.out else default_out(pretrained, wanted)
-        with told(f"samples in {out}", REMEDY), told_plainly():
+        with told(f"samples in {out}", REMEDY), told_plainly(), full_precision():
             with processes.main_first():
                 subject = open_subject(pretrained, config, open_data(pretrained, config), device)
             if wanted.kind in SETS:

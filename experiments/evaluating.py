@@ -3,24 +3,28 @@
 import json
 import resource
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
 import pandas as pd
 import torch
+from diffusers import AutoencoderKL
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.checkpoints import asked_for
+from experiments.settings import run_config
 from gat.config import Config, MeasureConfig
+from gat.data.prepared import PreparedSet
 from gat.data.workers import told_plainly
 from gat.errors import UserError, first_line
-from gat.evaluation.assess import Assessment, check_measures
+from gat.evaluation.evaluator import Evaluator, check_measures
 from gat.evaluation.numbers import Number
-from gat.evaluation.protocol import NAMED, Protocol
+from gat.evaluation.protocol import GIVEN, NAMED
 from gat.evaluation.reference import open_reference
-from gat.evaluation.subject import open_data, open_subject
+from gat.evaluation.samples import GeneratedSamples, GivenSamples, Samples
+from gat.evaluation.subject import open_data, open_images, open_subject
 from gat.files import told, write_json
 from gat.platform import choose_device, full_precision, git_state, hardware, keep_freed_memory, versions
 from gat.pretrained import Pretrained
@@ -30,53 +34,97 @@ FOLDER = "evaluations"
 REMEDY = "start the same command again (what is made is kept), or set another out"
 
 
+@dataclass(frozen=True)
+class Subjects:
+    """What is measured: ``samples``, with the ``stem`` of their records' names, a digest and their ``facts``."""
+
+    samples: Samples
+    stem: str
+    sha256: str
+    facts: dict[str, Any]
+    place: Path
+    """Where records of it go unless ``out`` is given."""
+    decoder: AutoencoderKL | None = None
+    decoder_name: str = GIVEN
+    data: PreparedSet | None = None
+
+
 def evaluate(settings: DictConfig, overrides: list[str]) -> dict[str, Any] | None:
     """Carry out the evaluation; its record in the main process, None in the others. ``overrides``: what was typed.
 
     What has been measured is not measured again: numbers of the same checkpoint, protocol and seed stand in one record.
-    Raises :class:`gat.errors.UserError` for every mistake in checkpoint, protocol or reference.
+    Raises :class:`gat.errors.UserError` for every mistake in checkpoint, images, protocol or reference.
     """
-    pretrained, config = asked_for(settings, overrides)
+    if settings.samples is not None and (settings.checkpoint or settings.run):
+        raise UserError(f"samples={settings.samples} and a checkpoint are both given: give one")
+    pretrained, config = (None, run_config(settings)) if settings.samples else asked_for(settings, overrides)
     measure = cast(MeasureConfig, OmegaConf.to_object(settings.measure))
     check_measures(config.evaluation, measure)
     with joined(config.training.device) as processes:
         device = choose_device(config.training.device, processes.local_rank)
         keep_freed_memory()
-        folder = Path(settings.out) if settings.out else pretrained.place / FOLDER
-        with told(f"evaluation in {folder}", REMEDY), told_plainly(), full_precision():
+        given = Path(settings.samples or ".")
+        where = f"evaluation in {settings.out or (pretrained.place if pretrained else given.parent) / FOLDER}"
+        with told(where, REMEDY), told_plainly(), full_precision():
+            with processes.main_first():
+                subject = given_images(given, config) if pretrained is None else generated(pretrained, config, device)
+            folder = Path(settings.out) if settings.out else subject.place / FOLDER
             folder.mkdir(parents=True, exist_ok=True)
-            assessment = prepared_assessment(pretrained, config, measure, folder, device, processes)
-            file = folder / name_of(pretrained, assessment.protocol(), config.evaluation.seed)
+            evaluator = evaluator_of(subject, config, measure, device, processes)
+            protocol = subject.samples.rules(evaluator.protocol())
+            digest = f"{subject.stem}@{subject.sha256[:8]}"
+            file = folder / f"{digest}-{protocol.name}-{protocol.id}-seed{config.evaluation.seed}.json"
             known = read_numbers(file)
             processes.wait()  # all have looked before the main process goes on to write
-            if not set(assessment.names()) <= known.keys():
+            if not set(evaluator.names(labelled=subject.samples.labels is not None)) <= known.keys():
                 began = time.perf_counter()
 
                 def keep(numbers: list[Number]) -> None:
-                    record = record_of(pretrained, config, measure, device, processes.count)
+                    record = record_of(subject, config, measure, device, processes.count)
                     record |= cost(time.perf_counter() - began, device)
                     record["numbers"] = known | {number.name: number.as_record() for number in numbers}
                     write_json(file, record)
 
-                assessment.numbers(keep)
-        return json.loads(file.read_text()) | {"file": str(file)} if processes.is_main else None
+                evaluator.evaluate(subject.samples, folder, keep)
+        return json.loads(file.read_text(encoding="utf-8")) | {"file": str(file)} if processes.is_main else None
 
 
-def prepared_assessment(
-    pretrained: Pretrained,
-    config: Config,
-    measure: MeasureConfig,
-    folder: Path,
-    device: torch.device,
-    processes: Processes,
-) -> Assessment:
-    """The generator with what decodes it and what it is compared with."""
+def generated(pretrained: Pretrained, config: Config, device: torch.device) -> Subjects:
+    """Return the samples of a checkpoint's generator."""
+    data = open_data(pretrained, config)
+    subject = open_subject(pretrained, config, data, device)
+    samples = GeneratedSamples(subject, config.evaluation, pretrained.facts)
+    facts = {"checkpoint": pretrained.facts, "generator": asdict(pretrained.generator.dims)}
+    named = (pretrained.source.stem, pretrained.facts["sha256"], facts, pretrained.place)
+    return Subjects(samples, *named, subject.decoder, subject.decoder_name, data)
+
+
+def given_images(place: Path, config: Config) -> Subjects:
+    """Return images that the user gives: ADM's ``.npz`` or a folder of PNGs. They are compared as they are."""
+    samples = GivenSamples(place, config.evaluation.samples, config.evaluation.batch_size)
+    data = open_images(config) if config.evaluation.reference is None else None
+    return Subjects(samples, place.stem, samples.digest, samples.facts(), place.parent, data=data)
+
+
+def evaluator_of(
+    subject: Subjects, config: Config, measure: MeasureConfig, device: torch.device, processes: Processes
+) -> Evaluator:
+    """Return the evaluator of ``subject``'s images."""
+    rules = config.evaluation
+    needed = (rules.extractor, rules.batch_size, device, config.loader.workers)
     with processes.main_first():
-        data = open_data(pretrained, config)
-        subject = open_subject(pretrained, config, data, device)
-        needed = (config.evaluation.extractor, config.evaluation.batch_size, device, config.loader.workers)
-        reference = open_reference(data, config.evaluation.reference, *needed)
-    return Assessment(subject, reference, config.evaluation, measure, pretrained.facts, folder, device, processes)
+        reference = open_reference(subject.data, rules.reference, *needed)
+    return Evaluator(
+        reference=reference,
+        config=rules,
+        measure=measure,
+        image_px=subject.samples.image_px,
+        decoder_name=subject.decoder_name,
+        device=device,
+        processes=processes,
+        data=subject.data,
+        decoder=subject.decoder,
+    )
 
 
 def read_numbers(file: Path) -> dict[str, Any]:
@@ -89,12 +137,10 @@ def read_numbers(file: Path) -> dict[str, Any]:
 
 
 def record_of(
-    pretrained: Pretrained, config: Config, measure: MeasureConfig, device: torch.device, processes: int
+    subject: Subjects, config: Config, measure: MeasureConfig, device: torch.device, processes: int
 ) -> dict[str, Any]:
-    """What is kept of an evaluation."""
-    return {
-        "checkpoint": pretrained.facts,
-        "generator": asdict(pretrained.generator.dims),
+    """Return what is kept of an evaluation, but for its numbers."""
+    return subject.facts | {
         "evaluation": asdict(config.evaluation),
         "measure": asdict(measure),
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -111,18 +157,13 @@ def cost(seconds: float, device: torch.device) -> dict[str, Any]:
     return {"seconds": round(seconds, 1), "peak_gib": round(peak, 2)} | on_gpu
 
 
-def name_of(pretrained: Pretrained, protocol: Protocol, seed: int) -> str:
-    """Name of the record: checkpoint with a digest, protocol with its id, seed of the samples."""
-    checkpoint = f"{pretrained.source.stem}@{pretrained.facts['sha256'][:8]}"
-    return f"{checkpoint}-{protocol.name}-{protocol.id}-seed{seed}.json"
-
-
 def table(record: dict[str, Any]) -> str:
     """The numbers with their intervals, the protocol, and where the record lies."""
     numbers = record["numbers"]
     first = next(iter(numbers.values()))["protocol"]
     rows = [
-        {"number": name, "value": f"{n['value']:.5g}", "95% interval": "{:.5g} to {:.5g}".format(*n["interval"])}
+        {"number": name, "value": f"{n['value']:.5g}"}
+        | {"95% interval": "{:.5g} to {:.5g}".format(*n["interval"]) if "interval" in n else "-"}
         | {"compared with": n["protocol"]["reference"]}
         for name, n in numbers.items()
     ]

@@ -35,9 +35,9 @@ def report(record: dict[str, Any]) -> None:
     print(f"\n{record['status']} after {final['step']} steps ({final['images']} images)")
     if record["diverged"]:
         print(f"  it diverged at step {record['diverged']['step']}: {record['diverged']['reason']}")
-    for name in final:
-        if name.startswith(("FD-", "FID", "class_accuracy")):
-            print(f"  {name:<28} {final[name]:.4g}")
+    for numbers in final.get("evaluations", {}).values():
+        for name, number in numbers.items():
+            print(f"  {name:<28} {'not finite' if number['value'] is None else format(number['value'], '.4g')}")
     print(f"  configuration                {folder}/config.yaml")
     print(f"  metrics                      {folder}/metrics.jsonl")
     print(f"  record                       {folder}/record.json")

@@ -235,6 +235,8 @@ class ExperimentConfig(Config):
     """Of evaluate.py, sample.py and export.py: a run's folder or file, the release's .pt, a pipeline folder, a hub name."""
     run: str | None
     """The same of a run's folder."""
+    samples: str | None
+    """Of evaluate.py, instead of these: images to measure, ADM's ``.npz`` (``arr_0``) or a folder of PNGs."""
     out: str | None
     """Where evaluate.py, sample.py and export.py write; null: beside the run or in the present folder."""
     measure: MeasureConfig

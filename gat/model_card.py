@@ -11,7 +11,6 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 
-from gat.evaluation.numbers import needs_protocol
 from gat.files import replacing, told
 from gat.pipeline import GATPipeline
 
@@ -179,28 +178,25 @@ def _numbers(facts: dict[str, Any], record: dict[str, Any] | None) -> str:
     if record is None:
         return "None were measured in making this pipeline."
     final = record["final_metrics"]
-    names = [name for name in final if needs_protocol(name)]
-    if not names:
+    numbers = [(name, n) for evaluation in final.get("evaluations", {}).values() for name, n in evaluation.items()]
+    if not numbers:
         return "None were measured."
     if facts["step"] not in (None, final["step"]):
         return (
             f"None of these weights: they are of step {facts['step']}, the run's final numbers of step {final['step']}."
         )
-    protocols = {name: _protocol(record, name) for name in names}
-    table = _table(
-        ("number", "value", "protocol"), [(f"`{n}`", _value(final[n]), _called(protocols[n])) for n in names]
-    )
-    rules = {_called(protocol): _rules(protocol) for protocol in protocols.values()}
+    protocols = [_protocol(record, number["protocol"]) for _, number in numbers]
+    rows = [(f"`{n}`", _value(one["value"]), _called(p)) for (n, one), p in zip(numbers, protocols, strict=True)]
+    table = _table(("number", "value", "protocol"), rows)
+    rules = {_called(protocol): _rules(protocol) for protocol in protocols}
     described = "\n".join(f"- **{called}**: {rule}" for called, rule in rules.items())
     return f"{table}\n\n{ABOUT_PROTOCOLS}\n\n{described}"
 
 
-def _protocol(record: dict[str, Any], name: str) -> dict[str, Any] | None:
-    """By which the number ``name`` was measured; None if the record does not say."""
-    ids = record["final_metrics"].get("protocol")
-    of_number = ids.get(name) if isinstance(ids, dict) else ids
-    found: dict[str, Any] | None = record.get("protocols", {}).get(of_number)
-    return found if found is None else {"id": of_number} | found
+def _protocol(record: dict[str, Any], used: str) -> dict[str, Any] | None:
+    """Return the protocol of id ``used``; None if the record does not have it."""
+    found: dict[str, Any] | None = record.get("protocols", {}).get(used)
+    return found if found is None else {"id": used} | found
 
 
 def _called(protocol: dict[str, Any] | None) -> str:

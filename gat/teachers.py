@@ -7,7 +7,7 @@ Shapes: B batch, P image side in pixels, M teacher patch tokens, T teacher width
 
 import os
 import zlib
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from gat.errors import UserError, first_line, require_choice
 from gat.files import one_at_a_time, replacing_path
 from gat.objective.adversarial import TeacherTokens
 from gat.objective.alignment import TRANSLATIONS
+from gat.platform import full_precision
 
 EFFICIENTNET_LITE0 = "tf_efficientnet_lite0"
 CACHE_BATCH = 64
@@ -129,8 +130,9 @@ class Teacher(nn.Module):
         return TeacherTokens(out[:, 0] if has_class_token else patches.mean(dim=1), patches)
 
     def _output(self, x: Tensor) -> Tensor:
-        """Of the network, in its own precision, whatever autocast says around it."""
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+        """Of the network, in its own precision, whatever autocast and TF32 say around it."""
+        bf16 = self.precision == "bf16"
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16), nullcontext() if bf16 else full_precision():
             if self.layer is None:
                 return self.model.forward_features(x)  # type: ignore[operator]
             return self.model.forward_intermediates(x, indices=[self.layer], intermediates_only=True)[0]  # type: ignore[operator]

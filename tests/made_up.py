@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from experiments.settings import SWEEPS
 from gat.evaluation.protocol import Protocol
+from gat.numerics import NUMERICS
 
 PROTOCOL = Protocol(
     samples=2000,
@@ -73,6 +74,7 @@ def write_results(
         "submissions": [],
         "missing": list(missing),
         "protocols": {protocol.id: protocol.as_record()},
+        "numerics": NUMERICS,
     }
     named = {} if diagnostic is None else {"diagnostic": diagnostic}
     file.with_suffix(".json").write_text(json.dumps(beside | named | head))

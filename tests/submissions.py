@@ -1,6 +1,7 @@
 """Submissions made by hand: what the scheduler and the runs left behind, without either."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,3 +47,17 @@ def write_run(folder: Path, metrics: list[dict[str, Any]], record: dict[str, Any
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in metrics))
     if record is not None:
         (folder / "record.json").write_text(json.dumps(record))
+
+
+def numbers_line(numbers: Mapping[str, float | None], protocol: str = "p", evaluation: str = "e") -> dict[str, Any]:
+    """What a line of metrics has of an evaluation; kinds are told from the names that tests use."""
+    kinds = {"reconstruction": "frechet_reconstruction", "precision": "precision"}
+    made = {
+        name: {
+            "kind": next((kind for word, kind in kinds.items() if word in name), "frechet"),
+            "value": value,
+            "protocol": protocol,
+        }
+        for name, value in numbers.items()
+    }
+    return {"evaluations": {evaluation: made}}

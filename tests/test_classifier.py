@@ -13,7 +13,7 @@ from gat.data.sources import load_digits
 from gat.errors import UserError
 from gat.evaluation import classifier
 from gat.evaluation.classifier import ClassRecognizer, chosen_rows, reduce_images
-from gat.evaluation.evaluator import recognizer as recognizer_of
+from gat.evaluation.classifier import recognizer as recognizer_of
 from tests.prepared import write_prepared
 
 Labelled = tuple[NDArray[np.uint8], NDArray[np.int64]]
@@ -33,6 +33,10 @@ def recognizer(digits: Labelled) -> ClassRecognizer:
 
 def as_samples(images: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(images).permute(0, 3, 1, 2)
+
+
+def accuracy(recognizer: ClassRecognizer, images: Tensor, labels: Tensor) -> float:
+    return float((recognizer.classes(images) == labels).double().mean())
 
 
 def permuted(labels: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -55,13 +59,13 @@ def test_digits_are_recognised_unseen(recognizer: ClassRecognizer) -> None:
 
 def test_accuracy_on_real_labels(recognizer: ClassRecognizer, digits: Labelled) -> None:
     images, labels = digits
-    assert recognizer.accuracy(as_samples(images), torch.from_numpy(labels)) > 0.99
+    assert accuracy(recognizer, as_samples(images), torch.from_numpy(labels)) > 0.99
 
 
 def test_accuracy_on_permuted_labels_is_chance(recognizer: ClassRecognizer, digits: Labelled) -> None:
     images, labels = digits
-    accuracy = recognizer.accuracy(as_samples(images), torch.from_numpy(permuted(labels)))
-    assert accuracy == pytest.approx(0.1, abs=0.03)  # 4 standard errors
+    found = accuracy(recognizer, as_samples(images), torch.from_numpy(permuted(labels)))
+    assert found == pytest.approx(0.1, abs=0.03)  # 4 standard errors
 
 
 def test_held_out_images_are_held_out(digits: Labelled) -> None:
@@ -70,14 +74,14 @@ def test_held_out_images_are_held_out(digits: Labelled) -> None:
     meaningless = permuted(labels)[:600]
     recognizer = ClassRecognizer(images[:600], meaningless)
     assert recognizer.held_out_accuracy < 0.25
-    assert recognizer.accuracy(as_samples(images[:600]), torch.from_numpy(meaningless)) > 0.6
+    assert accuracy(recognizer, as_samples(images[:600]), torch.from_numpy(meaningless)) > 0.6
 
 
 def test_accuracy_counts_agreements(recognizer: ClassRecognizer, digits: Labelled) -> None:
     images, labels = digits
     asked = torch.from_numpy(labels[:10].copy())
     asked[:3] = (asked[:3] + 1) % 10
-    assert recognizer.accuracy(as_samples(images[:10]), asked) == pytest.approx(0.7)
+    assert accuracy(recognizer, as_samples(images[:10]), asked) == pytest.approx(0.7)
 
 
 def test_large_data_are_thinned_out(monkeypatch: pytest.MonkeyPatch) -> None:

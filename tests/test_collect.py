@@ -15,7 +15,7 @@ from experiments.settings import SWEEPS
 from experiments.study.records import newest_runs, split
 from gat.models.sizes import discriminator_dims, generator_dims
 from tests.conftest import compose_config
-from tests.submissions import submission_of, write_run
+from tests.submissions import numbers_line, submission_of, write_run
 from tests.test_protocol import ONE
 
 README = SWEEPS.parent / "results" / "README.md"
@@ -26,6 +26,7 @@ def record_of(status: str = "finished", **changes: Any) -> dict[str, Any]:
     shared = {"patch": 4, "num_classes": 3, "latent_side": 8}
     return {
         "identity": "abc",
+        "numerics": 2,
         "run_folder": "runs/x",
         "status": status,
         "diverged": {"step": 3, "reason": "d_loss is nan"} if status == "diverged" else None,
@@ -45,11 +46,10 @@ def record_of(status: str = "finished", **changes: Any) -> dict[str, Any]:
     } | changes
 
 
-PROTOCOL = {"protocol": {"FD-x-8": ONE.id, "FD-x-8-reconstruction": ONE.id}}
 LINES: list[dict[str, Any]] = [
     {"step": 1, "images": 4, "g_loss": 1.0},
-    {"step": 2, "images": 8, "g_loss": 0.9, "FD-x-8": 20.0, "FD-x-8-reconstruction": 5.0} | PROTOCOL,
-    {"step": 4, "images": 16, "g_loss": 0.8, "FD-x-8": 10.0, "FD-x-8-reconstruction": 5.0} | PROTOCOL,
+    {"step": 2, "images": 8, "g_loss": 0.9} | numbers_line({"FD-x-8": 20.0, "FD-x-8-reconstruction": 5.0}, ONE.id),
+    {"step": 4, "images": 16, "g_loss": 0.8} | numbers_line({"FD-x-8": 10.0, "FD-x-8-reconstruction": 5.0}, ONE.id),
 ]
 
 
@@ -102,7 +102,7 @@ def test_numbers_of_different_protocols_make_no_table(
 ) -> None:
     submission_of(runs, "", "", launcher="local")
     other = replace(ONE, truncation=0.3)
-    line = LINES[-1] | {"protocol": {"FD-x-8": other.id}}
+    line = LINES[-1] | numbers_line({"FD-x-8": 10.0}, other.id)
     write_run(runs / "run-0", LINES, record_of())
     write_run(runs / "run-1", [line], record_of(final_metrics=line, protocols={other.id: other.as_record()}))
     with pytest.raises(SystemExit) as stopped:

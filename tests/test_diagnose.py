@@ -105,7 +105,7 @@ def test_evaluations_are_those_of_the_checkpoint(tmp_path: Path, trained: Path, 
     last = sorted((runs / "run-0" / "checkpoints").glob("step-*.safetensors"))[-1]
     checkpoint = {"sha256": opened(str(last), torch.device("cpu")).pretrained.facts["sha256"]}
     protocol = {"name": "corrected", "id": "p", "truncation": 0.0, "decoder": "own"}
-    number = {"value": 1.86, "interval": [1.8, 1.9], "protocol": protocol}
+    number = {"kind": "frechet", "value": 1.86, "interval": [1.8, 1.9], "protocol": protocol}
     truncated = number | {"value": 9.0, "protocol": protocol | {"id": "q", "truncation": 0.3}}
     own = {"checkpoint": checkpoint | {"weights": "ema"}, "numbers": {"CLIP-FID-50K": number}}
     (folder / "a.json").write_text(json.dumps(own))

@@ -13,7 +13,7 @@ import pytest
 import experiments.collect
 from experiments.study.elsewhere import Here, elsewhere
 from gat.errors import UserError
-from tests.submissions import ENTRY, submission_of, write_run
+from tests.submissions import ENTRY, numbers_line, submission_of, write_run
 from tests.test_collect import LINES, record_of
 from tests.test_protocol import ONE
 
@@ -88,7 +88,7 @@ def test_nothing_stays_of_a_table_whose_runs_are_all_here(monkeypatch: pytest.Mo
     other = replace(ONE, reference="another")
     submission = submission_of(Path("all"), "", "", launcher="local", claim={"at": "evaluations"})
     for i in (0, 1):
-        line = LINES[-1] | {"protocol": {"FD-x-8": other.id, "FD-x-8-reconstruction": other.id}}
+        line = LINES[-1] | numbers_line({"FD-x-8": 10.0}, other.id)
         changed = record_of(final_metrics=line, protocols={other.id: other.as_record()})
         write_run(Path(f"all/run-{i}"), [line], changed)
     assert collect(monkeypatch, "all") == [["arm0", "finished"], ["arm1", "finished"]]

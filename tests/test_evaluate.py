@@ -22,12 +22,13 @@ from experiments.checkpoints import merged
 from experiments.exits import not_many
 from gat.data.autoencoder import build_tiny
 from gat.errors import UserError
-from gat.evaluation import features
+from gat.evaluation import features, samples
 from gat.evaluation.frechet import Statistics
 from gat.evaluation.protocol import from_record
 from gat.evaluation.sampling import sample_images
 from gat.evaluation.statistics_file import save_statistics
 from gat.tensors import save_tensors
+from gat.training.results import numbers_of
 from tests.conftest import compose_config, composed
 from tests.data_helpers import random_autoencoder
 from tests.released import training_checkpoint, write_checkpoint, write_conversion
@@ -67,8 +68,12 @@ def test_a_run_is_measured_as_in_training(trained: Path, tmp_path: Path) -> None
     record = record_in(tmp_path)
     last = json.loads((trained / "run" / "metrics.jsonl").read_text().splitlines()[-1])
     number = record["numbers"][NAME.format(8)]
-    assert number["value"] == pytest.approx(last[NAME.format(8)], rel=1e-6)
-    assert number["protocol"]["id"] == last["protocol"][NAME.format(8)]
+    in_training = numbers_of(last)[NAME.format(8)]
+    assert number["kind"] == in_training["kind"] == "frechet"
+    assert number["protocol"]["id"] == in_training["protocol"]
+    assert number["value"] == pytest.approx(in_training["value"], rel=1e-6)  # the command's threads may differ
+    with_equal_threads = evaluate(*typed_for(trained, tmp_path / "again"))["numbers"][NAME.format(8)]
+    assert with_equal_threads["value"] == in_training["value"]
     assert number["protocol"]["truncation"] == 0.25
     assert number["interval"][0] < number["value"] < number["interval"][1]
     assert set(record["numbers"]) == {NAME.format(8)} | {
@@ -102,7 +107,7 @@ def test_what_is_measured_is_kept_and_not_measured_again(
     earlier = f"checkpoint={trained}/run/checkpoints/step-00000002.safetensors"
     evaluate(earlier, *typed[1:], "measure.metrics=[kid]")
     assert len(list(tmp_path.glob("*.json"))) == 3
-    monkeypatch.setattr(features, "sample_images", None)
+    monkeypatch.setattr(samples, "sample_images", None)
     assert evaluate(*typed, "measure.metrics=[frechet,kid]")["numbers"] == both  # without sampling
 
 
@@ -118,7 +123,7 @@ def test_features_stay_until_the_record_is_written(
         with pytest.raises(UserError, match="No space left on device.*what is made is kept"):
             evaluate(*typed)
     assert list(tmp_path.glob(".features-*/shard-*"))
-    monkeypatch.setattr(features, "sample_images", None)
+    monkeypatch.setattr(samples, "sample_images", None)
     assert evaluate(*typed)["numbers"].keys() == {NAME.format(8)}
 
 
@@ -196,7 +201,7 @@ def test_an_interrupted_evaluation_goes_on(trained: Path, tmp_path: Path, monkey
 
     typed = ("evaluation.samples=40", "measure.metrics=[frechet]")
     whole = evaluate(*typed_for(trained, tmp_path / "whole"), *typed)["numbers"]
-    monkeypatch.setattr(features, "sample_images", fails_in_the_third)
+    monkeypatch.setattr(samples, "sample_images", fails_in_the_third)
     with pytest.raises(KeyboardInterrupt):
         evaluate(*typed_for(trained, tmp_path / "cut"), *typed)
     assert len(list((tmp_path / "cut").glob(".features-*/shard-*"))) == 2

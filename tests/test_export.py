@@ -18,6 +18,7 @@ from gat.errors import UserError
 from gat.evaluation.subject import open_subject
 from gat.pipeline import GATPipeline
 from gat.pretrained import load_pretrained
+from gat.training.results import numbers_of
 from tests.conftest import compose_config, composed
 from tests.data_helpers import random_autoencoder, without_network
 from tests.released import training_checkpoint, write_checkpoint
@@ -55,7 +56,7 @@ def test_the_card_has_the_runs_numbers_with_their_protocol(trained: Path, export
     record = json.loads((trained / "run" / "record.json").read_text())
     name = "FD-EfficientNetLite0-8"
     assert f"`{name}`" in card
-    assert record["final_metrics"]["protocol"][name] in card
+    assert numbers_of(record["final_metrics"])[name]["protocol"] in card
     assert "truncation 0.25" in card
     assert record["git"]["commit"] in card
 

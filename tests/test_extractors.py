@@ -60,7 +60,8 @@ def test_torch_fidelity_computes_our_distance() -> None:
         verbose=False,
     )["frechet_inception_distance"]
     extractor = make_extractor(EFFICIENTNET_NAME, None, CPU)
-    ours = frechet_distance(*(feature_statistics(s.pixels.split(5), extractor) for s in (a, b)))
+    first, second = (feature_statistics(s.pixels.split(5), extractor) for s in (a, b))
+    ours = frechet_distance(first, second)
     assert ours > 1
     assert ours == pytest.approx(theirs, rel=1e-4)
 

@@ -15,6 +15,7 @@ from analysis.tables import Table, read_table
 from gat.errors import UserError
 from gat.evaluation.protocol import Protocol
 from tests.made_up import PROTOCOL, run_rows, write_results
+from tests.submissions import numbers_line
 from tests.test_paper import TRAINING
 
 ROWS = [
@@ -147,7 +148,7 @@ def run_folder(runs: Path, name: str, ended_at: str, distances: dict[int, float]
     folder = runs / name
     folder.mkdir(parents=True)
     lines = [
-        {"step": step, "images": step * 8, "FD-x-1K": value, "protocol": {"FD-x-1K": PROTOCOL.id}}
+        {"step": step, "images": step * 8} | numbers_line({"FD-x-1K": value}, PROTOCOL.id)
         for step, value in distances.items()
     ]
     (folder / "metrics.jsonl").write_text(

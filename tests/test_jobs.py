@@ -12,6 +12,7 @@ import pytest
 from experiments.study import jobs as module
 from experiments.study.jobs import RunJob
 from gat.errors import Interrupted, LostProcessError, UserError
+from gat.numerics import NUMERICS
 
 REQUEUED = 255
 
@@ -26,7 +27,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunJob]:
     monkeypatch.setattr(module, "read_config", lambda file: file)
     before = {number: signal.getsignal(number) for number in (signal.SIGUSR2, signal.SIGTERM)}
     signal.signal(signal.SIGUSR2, requeue)
-    yield RunJob(tmp_path / "0.yaml", tmp_path / "errors" / "0.txt")
+    yield RunJob(tmp_path / "0.yaml", tmp_path / "errors" / "0.txt", NUMERICS)
     for number, handler in before.items():
         signal.signal(number, handler)
 
@@ -135,3 +136,16 @@ def test_a_lost_process_does_not_hide_why(job: RunJob) -> None:
 
 def test_requeued_job_is_the_same_job(job: RunJob) -> None:
     assert job.checkpoint().function == job
+
+
+def test_a_job_of_older_numerics_refuses_to_start(tmp_path: Path) -> None:
+    """Submitted, then the code was changed; one that was pickled before there were versions is of the first."""
+    for job in (
+        RunJob(tmp_path / "0.yaml", tmp_path / "0.txt", NUMERICS - 1),
+        RunJob(tmp_path / "0.yaml", tmp_path / "0.txt"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            job()
+        assert stopped.value.code == 2
+        told = (tmp_path / "0.txt").read_text(encoding="utf-8")
+        assert f"version {job.numerics} of the numerics, but the code has version {NUMERICS}" in told

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import open_dict
@@ -15,11 +16,12 @@ from experiments.study.jobs import read_config
 from experiments.study.launch import base_of, launcher_of
 from experiments.study.plan import plan
 from experiments.study.queue_state import process_mark
-from experiments.study.submission import Submission, read_submissions
+from experiments.study.submission import Entry, Submission, read_submissions
 from gat.errors import UserError
 from gat.training.run_folder import identity
 from tests.golden.update import composed
 from tests.small_sweep import SMALL_STUDY
+from tests.submissions import numbers_line
 
 Run = tuple[int | str | None, str, str]
 
@@ -141,12 +143,29 @@ def test_settings_that_change_no_result_do_not_make_another_sweep() -> None:
     assert base("update_size", log_steps=5) != base("update_size")  # its claim is about logged steps
 
 
+def finished(entry: Entry, evaluation: str | None = None) -> dict[str, Any]:
+    """The record of an ended run, measured by the entry's evaluation unless another is given."""
+    final = {"step": 4} | numbers_line({"FD-x-8": 1.0}, evaluation=evaluation or entry.evaluation)
+    return {"identity": entry.identity, "status": "finished", "diverged": None, "final_metrics": final}
+
+
+def test_a_run_that_another_sweep_measured_otherwise_is_submitted_again(typed: Command) -> None:
+    typed("sweep=repa")
+    for entry in typed.started[0].entries:
+        Path(entry.run_folder).mkdir(parents=True)
+        Path(entry.run_folder, "record.json").write_text(json.dumps(finished(entry, "another")))
+    typed("sweep=repa", "evaluation.truncation=0.5")
+    first, second = typed.started
+    assert [entry.run_folder for entry in first.entries] == [entry.run_folder for entry in second.entries]
+    assert {entry.evaluation for entry in first.entries} != {entry.evaluation for entry in second.entries}
+    assert all(entry.submitted for entry in second.entries)
+
+
 def test_left_alone_but_without_the_checkpoints_to_keep(typed: Command, tmp_path: Path) -> None:
     typed("sweep=repa")
     for entry in typed.started[0].entries:
         Path(entry.run_folder, "checkpoints").mkdir(parents=True)
-        record = {"identity": entry.identity, "status": "finished", "diverged": None}
-        Path(entry.run_folder, "record.json").write_text(json.dumps(record))
+        Path(entry.run_folder, "record.json").write_text(json.dumps(finished(entry)))
     keep = ("training.keep_steps=2", "sweep=repa")
     _, output, _ = typed(*keep)
     assert output.count("left alone: finished (without all the checkpoints to keep)") == 2
@@ -173,8 +192,7 @@ def test_left_alone_without_the_last_checkpoint(typed: Command) -> None:
     typed("sweep=repa", "training.keep_steps=null", "training.keep_checkpoints=false")
     for entry in typed.started[0].entries:
         Path(entry.run_folder).mkdir(parents=True)
-        record = {"identity": entry.identity, "status": "finished", "diverged": None}
-        Path(entry.run_folder, "record.json").write_text(json.dumps(record))
+        Path(entry.run_folder, "record.json").write_text(json.dumps(finished(entry)))
     _, output, _ = typed("sweep=repa", "training.keep_steps=null")
     assert output.count("left alone: finished (without all the checkpoints to keep)") == 2
     _, output, _ = typed("sweep=repa", "training.keep_steps=null", "training.keep_checkpoints=false")

@@ -11,6 +11,7 @@ import pytest
 from experiments.study.queue_state import process_mark
 from experiments.study.states import run_states
 from experiments.study.submission import Submission, read_submissions
+from gat.training.results import numbers_of
 from tests.small_run import write_images
 from tests.small_sweep import SMALL_STUDY, command, states_of, submit, until, until_ended
 
@@ -53,7 +54,7 @@ def test_status_and_collect(finished: Submission, folder: Path) -> None:
     assert list(table["arm"]) == ["aligned", "not_aligned"]
     assert list(table["alignment_weight"]) == [1.0, 0.0]
     record = json.loads(Path(finished.entries[0].run_folder, "record.json").read_text())
-    assert table["distance"][0] == pytest.approx(record["final_metrics"]["FD-EfficientNetLite0-8"])
+    assert table["distance"][0] == pytest.approx(numbers_of(record["final_metrics"])["FD-EfficientNetLite0-8"]["value"])
     head = json.loads((folder / "results/mini/repa.json").read_text())
     assert head["claim"]["id"] == "repa"
     assert not head["missing"]

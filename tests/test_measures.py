@@ -9,9 +9,10 @@ from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
 
 from gat.errors import UserError
-from gat.evaluation.frechet import Statistics, statistics
+from gat.evaluation.frechet import Statistics, root_and_product, statistics
 from gat.evaluation.intervals import by_bootstrap
 from gat.evaluation.measures import (
+    Spectrum,
     frechet,
     frechet_influences,
     inception_score,
@@ -54,7 +55,9 @@ def test_frechet_is_torch_fidelitys_and_exact(count: int, rel: float) -> None:
 def test_influences_are_the_derivative_by_weight() -> None:
     """One sample counted once more, against the influence of that sample divided by the count."""
     features = draw(400, 2, shift=0.2, gain=1.1)
-    influences = frechet_influences(features, statistics([features], covariance="N"), REFERENCE)
+    own = statistics([features], covariance="N")
+    root, product = root_and_product(own, REFERENCE, torch.device("cpu"))
+    influences = frechet_influences(features, own, REFERENCE, Spectrum(root, *torch.linalg.eigh(product)))
     assert influences.mean() == pytest.approx(0, abs=1e-12)
     base = weighted(features, np.full(400, 1 / 400))
     for i in (0, 17, 399):

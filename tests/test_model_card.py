@@ -19,13 +19,14 @@ from PIL import Image
 
 from gat.config import Config
 from gat.errors import UserError
-from gat.evaluation.numbers import needs_protocol
 from gat.model_card import model_card, write_model_card
 from gat.models import Generator
 from gat.models.sizes import generator_dims
 from gat.pipeline import GATPipeline, make_pipeline
 from gat.rng import seeded_init
+from gat.training.results import numbers_of
 from tests.data_helpers import random_autoencoder, without_network
+from tests.submissions import numbers_line
 
 DEMO = Path(__file__).parents[1] / "results/demo/record.json"
 PROTOCOL = {"name": "training", "id": "0123456789ab", "samples": 5000, "decoder": "own", "truncation": 0.0}
@@ -61,7 +62,8 @@ def record(default_config: Config) -> dict[str, Any]:
         "git": {"commit": "43a55e7", "dirty": False},
         "hardware": {"cpu": "AMD EPYC", "cores": 2, "gpus": ["H100", "H100"], "device": "cuda:0"},
         "versions": {"python": "3.11.7", "torch": "2.15.0"},
-        "final_metrics": {"step": 8, "d_loss": 0.5, "FID-5K": 22.125, "precision-5K": None, "protocol": {}},
+        "final_metrics": {"step": 8, "d_loss": 0.5}
+        | numbers_line({"FID-5K": 22.125, "precision-5K": None}, str(PROTOCOL["id"])),
         "protocols": {PROTOCOL["id"]: PROTOCOL},
     }
 
@@ -144,7 +146,6 @@ def test_local_paths_stay_out(pipe: GATPipeline, record: dict[str, Any]) -> None
 
 
 def test_numbers_with_their_protocols(pipe: GATPipeline, record: dict[str, Any]) -> None:
-    record["final_metrics"]["protocol"] = {"FID-5K": PROTOCOL["id"], "precision-5K": PROTOCOL["id"]}
     card = model_card(pipe, "me/gat", FACTS, record)
     assert rows(card)["`FID-5K`"] == ["22.125", "training (0123456789ab)"]
     assert rows(card)["`precision-5K`"] == ["not finite", "training (0123456789ab)"]
@@ -153,13 +154,8 @@ def test_numbers_with_their_protocols(pipe: GATPipeline, record: dict[str, Any])
     assert "d_loss" not in card
 
 
-def test_one_protocol_for_a_whole_line(pipe: GATPipeline, record: dict[str, Any]) -> None:
-    record["final_metrics"]["protocol"] = PROTOCOL["id"]
-    assert rows(model_card(pipe, "me/gat", FACTS, record))["`FID-5K`"] == ["22.125", "training (0123456789ab)"]
-
-
-def test_numbers_of_an_older_record(pipe: GATPipeline, record: dict[str, Any]) -> None:
-    del record["protocols"], record["final_metrics"]["protocol"]
+def test_numbers_of_an_unknown_protocol(pipe: GATPipeline, record: dict[str, Any]) -> None:
+    del record["protocols"]
     card = model_card(pipe, "me/gat", FACTS, record)
     assert rows(card)["`FID-5K`"] == ["22.125", "not recorded"]
     assert "- **not recorded**: compare these numbers with no others\n" in card
@@ -181,9 +177,9 @@ def test_record_of_the_demo(pipe: GATPipeline) -> None:
     record = json.loads(DEMO.read_text())
     final = record["final_metrics"]
     table = rows(model_card(pipe, "me/gat", FACTS | {"step": final["step"]}, record))
-    measured = [name for name in final if needs_protocol(name)]
+    measured = numbers_of(final)
     assert measured
-    assert [table[f"`{name}`"][0] for name in measured] == [f"{final[name]:.5g}" for name in measured]
+    assert [table[f"`{name}`"][0] for name in measured] == [f"{one['value']:.5g}" for one in measured.values()]
 
 
 # limits

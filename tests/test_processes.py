@@ -16,6 +16,7 @@ from experiments.exits import EXIT_LOST_PROCESS
 from gat.errors import UserError
 from gat.processes import Processes, launched_by
 from gat.training import run as run_module
+from gat.training.results import numbers_of
 from tests.conftest import compose_config
 from tests.small_run import SMALL, metrics_of, write_images
 
@@ -89,7 +90,7 @@ def test_two_processes_follow_the_trajectory_of_one(one: Path) -> None:
     assert "finished after 12 steps" in outputs[0][0]
     assert "finished" not in outputs[1][0]  # only the main process speaks
     assert_same_trajectory(one / "one", one / "two", tolerance=2e-3)
-    distances = [metrics_of(one / name)[-1]["FD-EfficientNetLite0-8"] for name in ("one", "two")]
+    distances = [numbers_of(metrics_of(one / name)[-1])["FD-EfficientNetLite0-8"]["value"] for name in ("one", "two")]
     assert distances[1] == pytest.approx(distances[0], rel=2e-2)
 
 

@@ -9,7 +9,9 @@ import pytest
 
 from gat.config import Config
 from gat.errors import UserError
-from gat.training.run_folder import RunFolder, identity, run_name
+from gat.numerics import NUMERICS
+from gat.training import run_folder
+from gat.training.run_folder import RunFolder, evaluation_id, identity, run_name
 from tests.test_step import make_networks
 
 
@@ -20,8 +22,8 @@ def changed(config: Config, group: str, **values: object) -> Config:
 def test_identity_follows_what_changes_the_result(default_config: Config) -> None:
     base = identity(default_config)
     without_effect: dict[str, dict[str, object]] = {
-        "training": {"device": "cpu", "log_steps": 3, "checkpoint_steps": 7},
-        "evaluation": {"batch_size": 1, "grid_columns": 2},
+        "training": {"device": "cpu", "log_steps": 3, "checkpoint_steps": 7, "eval_steps": 5, "accumulation": 2},
+        "evaluation": {"batch_size": 1, "samples": 7, "truncation": 0.5},
         "paths": {"runs": "/elsewhere", "prepared": "x"},
     }
     for group, values in without_effect.items():
@@ -31,9 +33,22 @@ def test_identity_follows_what_changes_the_result(default_config: Config) -> Non
         identity(changed(default_config, "training", total_steps=7)),
         identity(changed(default_config, "objective", mng_schedule="linear")),
         identity(changed(default_config, "model", patch=4)),
-        identity(changed(default_config, "evaluation", samples=7)),
     }
-    assert len(different | {base}) == 6
+    assert len(different | {base}) == 5
+
+
+def test_identity_follows_the_version_of_the_numerics(default_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = identity(default_config)
+    monkeypatch.setattr(run_folder, "NUMERICS", NUMERICS + 1)
+    assert identity(default_config) != now
+
+
+def test_an_evaluation_is_known_by_what_changes_its_numbers(default_config: Config) -> None:
+    base = evaluation_id(default_config)
+    assert evaluation_id(changed(default_config, "evaluation", batch_size=1, grid_columns=2)) == base
+    assert evaluation_id(changed(default_config, "training", seed=1)) == base
+    assert evaluation_id(changed(default_config, "evaluation", truncation=0.5)) != base
+    assert evaluation_id(changed(default_config, "evaluation", samples=0)) == ""
 
 
 def test_name_says_data_size_and_seed(default_config: Config) -> None:

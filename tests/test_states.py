@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from experiments.study.states import RunState, distance_of, run_states
+from experiments.study.states import RunState, run_states
 from experiments.study.submission import Submission, read_submission, read_submissions
 from experiments.study.table import rows_of, table
 from gat.errors import UserError
-from tests.submissions import submission_of, write_run
+from gat.training.results import number_of_kind
+from tests.submissions import numbers_line, submission_of, write_run
 
 FINISHED = {"identity": "abc", "status": "finished", "diverged": None}
 DIVERGED = {"identity": "abc", "status": "diverged", "diverged": {"step": 3, "reason": "d_loss is nan"}}
@@ -145,14 +146,18 @@ def test_a_damaged_submission_is_told(runs: Path) -> None:
 
 
 def test_distance_is_told_from_the_floor() -> None:
-    assert distance_of({"step": 1, "FID-5K-reconstruction": 1.0, "FID-5K": 2.0}) == "FID-5K"
-    assert distance_of({"step": 1}) is None
+    line = {"step": 1} | numbers_line({"FID-5K-reconstruction": 1.0, "FID-5K": 2.0})
+    found = number_of_kind(line, "frechet")
+    assert found is not None
+    assert (found[0], found[1]["value"]) == ("FID-5K", 2.0)
+    assert number_of_kind(line, "frechet", "another") is None
+    assert number_of_kind({"step": 1}, "frechet") is None
 
 
 def test_table(runs: Path) -> None:
     submission = submission_of(runs, "7_0", "7_1")
     tool(runs.parent, "squeue", 'echo "7_0|RUNNING|None"')
-    write_run(runs / "run-0", [{"step": 4, "FD-x-1K": 12.345}, {"step": 6, "images_per_s": 8.0}])
+    write_run(runs / "run-0", [{"step": 4} | numbers_line({"FD-x-1K": 12.345}), {"step": 6, "images_per_s": 8.0}])
     rows = rows_of([submission])
     lines = table(rows, run_states(submission.entries, [submission])).splitlines()
     assert lines[1].split() == [

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from gat.errors import UserError
-from gat.evaluation.statistics_file import images_side, load_statistics, save_statistics
+from gat.evaluation.statistics_file import images_in, images_side, load_statistics, save_statistics
 from tests.test_frechet import random_statistics
 
 
@@ -97,10 +97,38 @@ def test_statistics_of_another_extractor_or_size(tmp_path: Path) -> None:
 
 
 def test_statistics_that_are_no_numbers(tmp_path: Path) -> None:
-    for sigma in (np.full((2, 2), np.nan), np.array([[1.0, 0.5], [0.0, 1.0]])):
+    told = {
+        "sigma holds values that are not finite": np.full((2, 2), np.nan),
+        "sigma is not symmetric": np.array([[1.0, 0.5], [0.0, 1.0]]),
+        "sigma is complex128, not real": np.array([[1.0, 0.5j], [-0.5j, 1.0]]),
+        "sigma has the negative eigenvalue -1": np.diag([2.0, -1.0]),
+    }
+    for message, sigma in told.items():
         np.savez(tmp_path / "x.npz", mu=np.zeros(2), sigma=sigma)
-        with pytest.raises(UserError, match="mu or sigma hold no numbers, or sigma is not symmetric"):
+        with pytest.raises(UserError, match=rf"x\.npz: {message}"):
             load_statistics(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("origin", ["[1, 2]", '"text"', "3"])
+def test_origin_of_another_form(tmp_path: Path, origin: str) -> None:
+    np.savez(tmp_path / "x.npz", mu=np.zeros(2), sigma=np.eye(2), origin=np.array(origin))
+    with pytest.raises(UserError, match=r"x\.npz: no reference statistics \(origin is "):
+        load_statistics(tmp_path / "x.npz")
+
+
+def test_no_images(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", mu=np.ones(2), sigma=np.eye(2), arr_0=np.zeros((0, 4, 4, 3), np.uint8))
+    with pytest.raises(UserError, match="arr_0 is empty"):
+        load_statistics(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("write", [np.savez, np.savez_compressed])
+def test_images_are_read_as_they_were_written(tmp_path: Path, write: Any) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (7, 4, 4, 3), dtype=np.uint8)
+    write(tmp_path / "x.npz", arr_1=np.arange(7), arr_0=images)
+    found = images_in(tmp_path / "x.npz")
+    assert isinstance(found, np.memmap) == (write is np.savez)  # ten gigabytes are not read at once
+    assert np.array_equal(found, images)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from analysis.style import COLORS, TABLES, checksum, colors_of, legend_below, legend_in, mark_missing, panels, save
+from analysis.style import COLORS, TABLES, checksum, colors_of, legend_below, legend_in, panels, print_marks, save
 from gat.errors import UserError
 
 
@@ -26,9 +26,11 @@ def test_panels_in_reading_order() -> None:
 
 def test_gaps_are_printed_and_long_lists_cut() -> None:
     figure, _ = panels(1)
-    mark_missing(figure, [])
+    print_marks(figure, [], [])
     assert figure.get_suptitle() == ""
-    mark_missing(figure, [f"run {i}" for i in range(10)])
+    print_marks(figure, [], ["before the augmentation was corrected"])
+    assert figure.get_suptitle() == "made before the augmentation was corrected"
+    print_marks(figure, [f"run {i}" for i in range(10)], [])
     assert figure.get_suptitle().splitlines()[0] == "missing: run 0"
     assert figure.get_suptitle().splitlines()[-1] == "... and 2 more"
 

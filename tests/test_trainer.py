@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,14 +15,19 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
+from gat.checkpoint_file import under
 from gat.config import Config
+from gat.data.prepare import prepare
 from gat.data.prepared import PreparedSet
 from gat.errors import Interrupted, UserError
-from gat.evaluation.numbers import needs_protocol
 from gat.evaluation.protocol import from_record
+from gat.models.generator import Generator, GeneratorDims
+from gat.numerics import NUMERICS
 from gat.processes import Processes
 from gat.training import run as run_module
-from gat.training import trainer
+from gat.training import run_folder, trainer
+from gat.training.evaluation import RunEvaluation
+from gat.training.results import numbers_of
 from gat.training.step import Networks, training_step
 from gat.training.trackers import NoTracker
 from tests.conftest import compose_config
@@ -76,7 +82,9 @@ def test_what_a_run_leaves_behind(small: Compose, tmp_path: Path) -> None:
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
     assert [line["images"] for line in lines] == [4, 8, 12, 16]
     assert lines[-1] == record["final_metrics"]
-    assert record["final_metrics"]["FD-EfficientNetLite0-8"] > 0
+    assert record["numerics"] == NUMERICS
+    assert record["by_rounding"].keys() >= {"device", "compiled", "accumulation", "threads", "processes"}
+    assert numbers_of(record["final_metrics"])["FD-EfficientNetLite0-8"]["value"] > 0
     assert record["final_metrics"]["lr_g"] == pytest.approx(2e-4 * 768 / 64)
     assert record["status"] == "finished"
     assert record["config"]["training"]["total_steps"] == 4
@@ -199,7 +207,7 @@ def test_unwritable_place_for_prepared_data(small: Compose, tmp_path: Path) -> N
 )
 def test_every_switch_runs(small: Compose, overrides: tuple[str, ...]) -> None:
     metrics = run(small("training.total_steps=1", *overrides))["final_metrics"]
-    assert all(np.isfinite(value) for name, value in metrics.items() if name != "protocol")
+    assert all(np.isfinite(value) for name, value in metrics.items() if name != "evaluations")
     assert ("alignment" in metrics) == ("teacher=none" not in overrides)
 
 
@@ -224,15 +232,17 @@ def test_terms_of_the_successors_run_in_parts(small: Compose) -> None:
 
 def test_reconstructions_are_reported(small: Compose, prepared: Path) -> None:
     metrics = run(small("evaluation.reconstruction=true", "training.total_steps=1"))["final_metrics"]
-    assert metrics["FD-EfficientNetLite0-8-reconstruction"] > 0
+    floor = numbers_of(metrics)["FD-EfficientNetLite0-8-reconstruction"]
+    assert floor["kind"] == "frechet_reconstruction"
+    assert floor["value"] > 0
     assert len(list(prepared.glob("*/reconstruction-*.json"))) == 1
 
 
 def test_numbers_are_kept_with_their_protocols(small: Compose) -> None:
     record = run(small("evaluation.reconstruction=true", "evaluation.truncation=0.5", "training.total_steps=1"))
-    used = record["final_metrics"]["protocol"]
-    assert used.keys() == {name for name in record["final_metrics"] if needs_protocol(name)}
-    protocols = {name: from_record(record["protocols"][used[name]]) for name in used}
+    numbers = numbers_of(record["final_metrics"])
+    assert {number["kind"] for number in numbers.values()} == {"frechet", "frechet_reconstruction"}
+    protocols = {name: from_record(record["protocols"][number["protocol"]]) for name, number in numbers.items()}
     assert protocols["FD-EfficientNetLite0-8"].truncation == 0.5
     assert protocols["FD-EfficientNetLite0-8"].samples == 8
     assert protocols["FD-EfficientNetLite0-8"].image_px == 32
@@ -301,3 +311,71 @@ def test_what_does_not_fit_is_told(
     monkeypatch.setattr(trainer, "training_step", too_large)
     with pytest.raises(UserError, match=f"batch_size=4 does not fit the GPU's memory: try {remedy}, or more processes"):
         run(small(f"training.activation_checkpointing={choice}", run_folder=f"{choice}-{fails_at}"))
+
+
+def test_the_average_is_what_is_evaluated(small: Compose, tmp_path: Path) -> None:
+    """The number in training is that of the checkpoint's ``ema``, not of its last weights."""
+    record = run(small("optim.ema_decay=0.5"))
+    (checkpoint,) = (tmp_path / "run" / "checkpoints").glob("step-00000004.safetensors")
+    config = small("optim.ema_decay=0.5")
+    data = prepare(config.data, config.autoencoder, Path(config.paths.prepared), torch.device("cpu"), 0)
+    evaluation = RunEvaluation(config, data, torch.device("cpu"), folder=tmp_path)
+    found = {}
+    for part in ("ema", "generator"):
+        generator = Generator(GeneratorDims(**record["model"]["generator"])).eval()
+        generator.load_state_dict(under(load_file(checkpoint), f"{part}."))
+        (number, *_) = evaluation.numbers(generator, part, 4)
+        found[part] = number.value
+    assert numbers_of(record["final_metrics"])["FD-EfficientNetLite0-8"]["value"] == found["ema"]
+    assert found["generator"] != found["ema"]
+
+
+def test_another_protocol_adds_numbers_to_an_ended_run(
+    small: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run(small("training.eval_steps=2"))
+    monkeypatch.setattr(run_module, "Trainer", None)  # nothing is trained again
+    second = run(small("training.eval_steps=2", "evaluation.truncation=0.5"))
+    assert second["identity"] == first["identity"]
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [len(line.get("evaluations", {})) for line in lines] == [0, 2, 0, 2]
+    (ours, theirs) = lines[-1]["evaluations"].values()
+    assert ours == numbers_of(first["final_metrics"])
+    number = theirs["FD-EfficientNetLite0-8"]
+    assert number["value"] != ours["FD-EfficientNetLite0-8"]["value"]
+    assert from_record(second["protocols"][number["protocol"]]).truncation == 0.5
+    assert second["final_metrics"] == lines[-1]
+    assert {key: value for key, value in second.items() if key not in ("final_metrics", "protocols")} == {
+        key: value for key, value in first.items() if key not in ("final_metrics", "protocols")
+    }
+    assert "truncation: 0.0" in (tmp_path / "run" / "config.yaml").read_text()  # the run's own settings stay
+    assert run(small("training.eval_steps=2", "evaluation.truncation=0.5")) == second  # and nothing is measured again
+
+
+def test_numbers_cannot_be_added_without_a_checkpoint(small: Compose) -> None:
+    run(small("training.keep_checkpoints=false"))
+    with pytest.raises(UserError, match="ended without this evaluation, and no checkpoint of its end is kept"):
+        run(small("training.keep_checkpoints=false", "evaluation.truncation=0.5"))
+
+
+def test_a_run_of_older_numerics_is_kept_and_trained_again_beside(
+    small: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def beside(*overrides: str) -> Config:
+        config = small(*overrides)
+        return replace(config, paths=replace(config.paths, run=None, runs=str(tmp_path)))
+
+    monkeypatch.setattr(run_folder, "NUMERICS", 1)
+    monkeypatch.setattr(run_module, "NUMERICS", 1)
+    old = run(beside())
+    monkeypatch.undo()
+    new = run(beside())
+    assert old["run_folder"] != new["run_folder"]
+    assert (old["numerics"], new["numerics"]) == (1, NUMERICS)
+    told = capsys.readouterr().err
+    assert f"{old['run_folder']}: the same run of version 1 of the numerics (before the augmentation was" in told
+    assert json.loads(Path(old["run_folder"], "record.json").read_text()) == old
+    with pytest.raises(UserError, match=r"holds a run of version 1 of the numerics .* set another paths\.run"):
+        run(replace(beside(), paths=replace(beside().paths, run=old["run_folder"])))
+    with pytest.raises(UserError, match=r"holds an ended run of other settings: set another paths\.run"):
+        run(replace(beside("training.seed=1"), paths=replace(beside().paths, run=new["run_folder"])))

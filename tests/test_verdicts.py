@@ -8,9 +8,11 @@ import pytest
 
 from analysis.evidence import HOLDS, SILENT, Outcome
 from analysis.judging import Judged, all_judged, claims, judged, seeds_of, studies_of
+from analysis.tables import Source, read_table
 from analysis.verdicts import included, judge, table_of
 from experiments.settings import SWEEPS
 from gat.errors import UserError
+from gat.numerics import NUMERICS
 from tests.made_up import claim_of, write_results
 from tests.made_up_evidence import A, B, runs
 
@@ -151,6 +153,23 @@ def test_rules_of_today_and_changed_ones_are_told(tmp_path: Path) -> None:
         "its rule is today's, as none was submitted with the runs",
         "its rule changed between submissions; the newest counts",
     ]
+
+
+@pytest.mark.parametrize("how", ["column", "no word"])
+def test_results_of_older_numerics_are_marked_and_never_mixed(tmp_path: Path, how: str) -> None:
+    """A table without the column is of version 1."""
+    mark = "before the augmentation was corrected"
+    rows = [row | ({"numerics": 1} if how == "column" else {}) for row in mng_table(A, B)]
+    write_results(tmp_path, "mng", rows, numerics=NUMERICS if how == "column" else 1)
+    assert read_table(tmp_path, "mini", "mng").mark == mark
+    assert judged("mng", CLAIM, tmp_path, "mini").notes == [mark]
+    assert mark in "\n".join(table_of(all_judged(tmp_path, "mini"), "mini"))
+    source = Source(tmp_path, "mini")
+    source.table("mng")
+    assert source.marks == [mark]
+    write_results(tmp_path, "mng", [*({**row, "numerics": 1} for row in rows), {**rows[0], "seed": 7, "numerics": 2}])
+    with pytest.raises(UserError, match="has runs of versions 1 and 2 of the numerics, which are not comparable"):
+        judged("mng", CLAIM, tmp_path, "mini")
 
 
 def test_failed_runs_stay_visible(tmp_path: Path) -> None:

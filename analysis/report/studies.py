@@ -75,6 +75,15 @@ class Study:
         return list(dict.fromkeys(gap.removeprefix(f"{self.name}/") for table in self.tables for gap in table.gaps))
 
     @property
+    def marks(self) -> list[tuple[str, list[str]]]:
+        """How results are marked, and of which sweeps."""
+        found: dict[str, list[str]] = {}
+        for table in self.tables:
+            if table.mark:
+                found.setdefault(table.mark, []).append(table.sweep)
+        return list(found.items())
+
+    @property
     def protocols(self) -> list[tuple[dict[str, Any], list[str]]]:
         """How distances were measured, and in which sweeps."""
         found: dict[str, tuple[dict[str, Any], list[str]]] = {}

@@ -19,7 +19,7 @@ from experiments.settings import BenchmarkConfig, StudyConfig
 from gat.config import AutoencoderConfig, Config, MeasureConfig
 from gat.data.autoencoder import build_tiny, decode, load_autoencoder
 from gat.data.images import to_uint8
-from gat.evaluation.assess import check_measures
+from gat.evaluation.evaluator import check_measures
 from gat.evaluation.extractors import make_extractor
 from gat.evaluation.frechet import statistics
 from gat.evaluation.measures import frechet, kid, precision_recall

@@ -17,6 +17,8 @@ from experiments.settings import typed
 from gat.config import Config
 from gat.errors import Interrupted, LostProcessError, UserError
 from gat.files import replacing
+from gat.numerics import NUMERICS
+from gat.training.results import FIRST_NUMERICS
 
 REQUEUE_S = 30
 GRACE_S = 600  # SLURM kills much sooner
@@ -103,13 +105,21 @@ class Job(ABC):
             stream.write(f"{line} [{os.uname().nodename}]\n".encode())
 
 
+@dataclass(frozen=True)
 class RunJob(Job):
-    """The job of one run."""
+    """The job of one run, submitted for a version of the numerics."""
+
+    numerics: int = FIRST_NUMERICS
 
     def carry_on(self) -> str:
         """The run, from its last checkpoint; after an interruption, with the state saved, the job is handed back."""
         from gat.training.run import run  # seconds of imports, which a submission can do without
 
+        if self.numerics != NUMERICS:
+            raise UserError(
+                f"submitted for version {self.numerics} of the numerics, but the code has version {NUMERICS} now: submit the "
+                "sweep again"
+            )
         try:
             record = run(read_config(self.config_file))
         except Interrupted as stop:

@@ -30,9 +30,10 @@ from experiments.study.submission import (
 from experiments.study.table import wait_for
 from gat.errors import UserError, require_choice
 from gat.files import one_at_a_time, replacing, told
+from gat.numerics import NUMERICS
 from gat.platform import git_state
 from gat.processes import Processes
-from gat.training.run_folder import RunFolder, effective, has_effect, identity
+from gat.training.run_folder import RunFolder, earlier_run, effective, evaluation_id, has_effect, identity
 
 
 def launch(
@@ -93,6 +94,7 @@ def _freeze(
         launcher=place,
         command=sys.argv,
         git=git_state(),
+        numerics=NUMERICS,
         base=base_of(master),
         claim=sweep["claim"],
         diagnostic_claims=sweep["diagnostic_claims"],
@@ -120,16 +122,17 @@ def entry_of(index: int, run: Planned) -> Entry:
         run_folder=str(run.folder),
         total_steps=training.total_steps,
         batch_size=training.batch_size,
+        evaluation=evaluation_id(run.config),
         submitted=False,
         job=None,
     )
 
 
 def base_of(master: DictConfig) -> str:
-    """Hash of a sweep's settings less arm, point and seed: submissions with the same one belong together.
+    """Return a hash of a sweep's settings less arm, point and seed: submissions with the same one belong together.
 
-    The sweep's own overrides count, as the study makes them, but for those that change no result; where the command line
-    narrows its grid they are the same sweep.
+    The version of the numerics and the sweep's own overrides count, as the study makes them, but for those that change no
+    result; where the command line narrows its grid they are the same sweep.
     """
     sweep = OmegaConf.to_container(master.sweep, resolve=True)
     assert isinstance(sweep, dict)
@@ -145,7 +148,7 @@ def base_of(master: DictConfig) -> str:
 
     own = {key: effective_of(sweep[key]) for key in ("common", "grid")}
     own |= {"arms": {name: effective_of(overrides) for name, overrides in sweep["arms"].items()}}
-    return hashlib.sha256(json.dumps([shared, own], sort_keys=True).encode()).hexdigest()[:12]
+    return hashlib.sha256(json.dumps([NUMERICS, shared, own], sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _submit(
@@ -154,7 +157,7 @@ def _submit(
     """Hand the jobs over, and write the submission; if they are refused nothing stays of it."""
     indices = [entry.index for entry in submission.entries if entry.submitted]
     if submission.launcher == "slurm" and indices:
-        jobs = [RunJob(submission.config_file(i), submission.error_file(i)) for i in indices]
+        jobs = [RunJob(submission.config_file(i), submission.error_file(i), submission.numerics) for i in indices]
         try:
             ids = slurm.submit(jobs, submission.logs, parameters, shape)
         except BaseException:
@@ -175,10 +178,15 @@ def report(submission: Submission, before: list[RunState], planned: list[Planned
     )
     jobs = last_jobs(read_submissions(submission.folder.parents[3]))
     for entry, state, run in zip(submission.entries, before, planned, strict=True):
-        kept = has_kept(run, state, jobs.get(entry.run_folder))
-        left = f"left alone: {state.kind}{'' if kept else ' (without all the checkpoints to keep)'}"
+        last = jobs.get(entry.run_folder)
+        short = [] if has_kept(run, state, last) else ["without all the checkpoints to keep"]
+        if state.kind in UNDER_WAY and last is not None and last[1].evaluation != entry.evaluation:
+            short.append("by another evaluation: submit again once it has ended")
+        left = f"left alone: {state.kind}" + (f" ({', '.join(short)})" if short else "")
         what = f"job {entry.job}" if entry.job else "queued here" if entry.submitted else left
         print(f"  {entry.arm}, seed {entry.seed}: {what}  {entry.run_folder}")
+        if entry.submitted and (older := earlier_run(Path(entry.run_folder), run.config)):
+            print(f"    {older}")
     print(f"submission  {submission.folder}")
     runs = submission.folder.parents[3]
     print(f"progress    python experiments/status.py sweep={submission.sweep} study={submission.study} runs={runs}")

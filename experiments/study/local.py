@@ -126,9 +126,14 @@ class Queue:
             visible_gpus=gpus,
             stderr_to_stdout=True,
         )
-        job = executor.submit(RunJob(self.submission.config_file(index), self.submission.error_file(index)))
+        job = executor.submit(self.job(index))
         self.running[index] = (slot, job)
         self.tell(index, "running", job.job_id)
+
+    def job(self, index: int) -> RunJob:
+        """Return the job of a run."""
+        submission = self.submission
+        return RunJob(submission.config_file(index), submission.error_file(index), submission.numerics)
 
     def tell(self, index: int, state: str, job: str) -> None:
         """Keep the state of a job for whoever asks."""

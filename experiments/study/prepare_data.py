@@ -17,11 +17,11 @@ from gat.data.prepare import prepare
 from gat.data.prepared import MANIFEST, PreparedSet
 from gat.data.workers import told_plainly
 from gat.errors import UserError
-from gat.evaluation.evaluator import Evaluator
 from gat.files import lock, told
-from gat.platform import choose_device, keep_freed_memory
+from gat.platform import choose_device, full_precision, keep_freed_memory
 from gat.teachers import cached_tokens
 from gat.training.check import check
+from gat.training.evaluation import RunEvaluation
 
 STATISTICS_LOCK = ".statistics.lock"
 
@@ -39,6 +39,7 @@ def prepare_data(config: Config, *, statistics: bool, shard: bool = False) -> Pr
     with (
         told_plainly(),
         told(f"prepared data in {cache}", "start the same command again, or set another paths.prepared"),
+        full_precision(),
     ):
         prepared = prepare(config.data, config.autoencoder, cache, device, config.loader.workers)
         if statistics:
@@ -50,10 +51,9 @@ def prepare_data(config: Config, *, statistics: bool, shard: bool = False) -> Pr
 
 def compute_statistics(prepared: PreparedSet, config: Config, device: torch.device) -> None:
     """Reference statistics, the autoencoder's own distance (which is printed), a cached teacher's tokens; what is missing."""
-    workers = config.loader.workers
     if config.evaluation.samples:
         wanted = replace(config.evaluation, reconstruction=True, classifier=False)
-        for number in Evaluator(prepared, wanted, device, workers=workers).floor:
+        for number in RunEvaluation(replace(config, evaluation=wanted), prepared, device).evaluator.floor:
             print(f"{number.name} {number}")
     if config.teacher.name and config.teacher.cache:
         cached_tokens(prepared, config.teacher, config.loader, device)

@@ -1,16 +1,17 @@
 """Tidy rows from the runs of a sweep: one per run and evaluation (or logged step). Column dictionary: results/README.md."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.study.states import ENDED, RunState, distance_of
+from experiments.study.states import ENDED, RunState
 from experiments.study.submission import Entry, Submission
-from gat.errors import UserError
+from gat.evaluation.kinds import FRECHET, RECONSTRUCTION
 from gat.models.discriminator import DiscriminatorDims
 from gat.models.flops import iteration_flops
 from gat.models.generator import GeneratorDims
-from gat.training.results import read_metrics, read_record
+from gat.training.results import number_of_kind, numbers_of, numerics_of, read_metrics, read_record
 
 SETTINGS = {
     "size": "model.size",
@@ -29,14 +30,8 @@ SETTINGS = {
     "generator_alignment_weight": "objective.generator_alignment_weight",
     "autoencoder_channels": "autoencoder.channels",
     "autoencoder_path": "autoencoder.path",
-    "samples": "evaluation.samples",
-    "extractor": "evaluation.extractor",
-    "truncation": "evaluation.truncation",
-    "labels": "evaluation.labels",
-    "decoder": "evaluation.decoder",
-    "to_uint8": "evaluation.to_uint8",
-    "covariance": "evaluation.covariance",
 }
+OF_PROTOCOL = ("samples", "extractor", "truncation", "labels", "decoder", "to_uint8", "covariance")
 
 
 def rows_of_run(submission: Submission, entry: Entry, state: RunState, at: str) -> list[dict[str, Any]]:
@@ -59,24 +54,37 @@ def rows_of_run(submission: Submission, entry: Entry, state: RunState, at: str) 
     if record is None or state.kind not in ENDED:
         return [head | tail]
     lines = read_metrics(folder)
-    chosen = lines if at == "steps" else [line for line in lines if distance_of(line)] or lines[-1:]
+    measured = [line for line in lines if number_of_kind(line, FRECHET, entry.evaluation)]
+    chosen = lines if at == "steps" else measured or lines[-1:]
     tail |= facts(record) | {"submitted_commit": submission.git["commit"], "submitted_dirty": submission.git["dirty"]}
     total = record["config"]["training"]["total_steps"]
-    return [head | _measured(line, record) | tail | {"end": line["step"] == total} for line in chosen]
+    measured_of = functools.partial(_measured, evaluation=entry.evaluation, record=record)
+    return [head | measured_of(line) | tail | {"end": line["step"] == total} for line in chosen]
 
 
-def _measured(line: Mapping[str, Any], record: dict[str, Any]) -> dict[str, Any]:
-    """Metrics of one line; the Fréchet distance stands under ``distance``, its full name under ``distance_name``."""
-    name = distance_of(dict(line))
-    floor = [key for key in line if key.endswith("-reconstruction")]
-    metrics = {key: value for key, value in line.items() if key not in (name, "protocol", *floor)}
-    return metrics | {
-        "distance": line[name] if name else None,
-        "distance_name": name,
-        "protocol": protocol_id(line, name, Path(record["run_folder"])) if name else None,
-        "reconstruction_distance": line[floor[0]] if floor else None,
+def _measured(line: Mapping[str, Any], evaluation: str, record: dict[str, Any]) -> dict[str, Any]:
+    """Return the metrics of one line; a Fréchet distance stands under ``distance``, its name under ``distance_name``."""
+    distance, floor = (number_of_kind(line, kind, evaluation) for kind in (FRECHET, RECONSTRUCTION))
+    metrics = {key: value for key, value in line.items() if key != "evaluations"}
+    others = {
+        name: number["value"]
+        for name, number in numbers_of(line, evaluation).items()
+        if number["kind"] not in (FRECHET, RECONSTRUCTION)
+    }
+    return (metrics | others) | {
+        "distance": distance[1]["value"] if distance else None,
+        "distance_name": distance[0] if distance else None,
+        "protocol": distance[1]["protocol"] if distance else None,
+        "reconstruction_distance": floor[1]["value"] if floor else None,
+        **(_rules(record, distance[1]["protocol"]) if distance else dict.fromkeys(OF_PROTOCOL)),
         "training_gflops": _iteration_gflops(record) * line["step"],
     }
+
+
+def _rules(record: dict[str, Any], used: str) -> dict[str, Any]:
+    """Return the rules of the protocol of id ``used``; the extractor without the digest of its weights."""
+    protocol = record["protocols"][used]
+    return {name: protocol[name] for name in OF_PROTOCOL} | {"extractor": protocol["extractor"].partition("@")[0]}
 
 
 def records_of(runs: Sequence[tuple[Submission, Entry]]) -> dict[str, dict[str, Any]]:
@@ -98,20 +106,10 @@ def protocols_of(runs: Sequence[tuple[Submission, Entry]]) -> dict[str, dict[str
         folder = Path(entry.run_folder)
         record = read_record(folder, entry.identity)
         for line in read_metrics(folder) if record else []:
-            if name := distance_of(line):
-                used = protocol_id(line, name, folder)
+            if distance := number_of_kind(line, FRECHET, entry.evaluation):
+                used = distance[1]["protocol"]
                 found[used] = (record or {})["protocols"][used]
     return found
-
-
-def protocol_id(line: Mapping[str, Any], name: str, folder: Path) -> str:
-    """Of a number in a line of metrics; :class:`gat.errors.UserError` if it has none."""
-    try:
-        return str(line["protocol"][name])
-    except KeyError as error:
-        raise UserError(
-            f"{folder}: {name} has no protocol (an earlier version's): remove the run and repeat it"
-        ) from error
 
 
 def _iteration_gflops(record: dict[str, Any]) -> float:
@@ -137,6 +135,7 @@ def facts(record: dict[str, Any]) -> dict[str, Any]:
         "diverged_step": record["diverged"]["step"] if record["diverged"] else None,
         "seconds": record["seconds_since_start"],
         "ended_at": record["ended_at"],
+        "numerics": numerics_of(record),
         "hardware": hardware["gpus"][0] if hardware["device"].startswith("cuda") else hardware["cpu"],
         "processes": hardware["processes"],
         "git_commit": record["git"]["commit"],

@@ -9,13 +9,13 @@ from typing import Any
 from experiments.study import squeue
 from experiments.study.queue_state import read_queue
 from experiments.study.submission import Entry, Submission, last_jobs
-from gat.training.results import read_metrics, read_record
+from gat.evaluation.kinds import FRECHET
+from gat.training.results import number_of_kind, numbers_of, read_metrics, read_record
 
 ENDED = ("finished", "diverged")
 UNDER_WAY = ("queued", "running")
 SILENT_TAIL_BYTES = 4096
 KILLED = "killed or crashed: where memory ran out, run fewer at a time with launch.local_jobs=1"
-DISTANCES, RECONSTRUCTION = ("FID", "FD-", "CLIP-FID"), "-reconstruction"
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def run_states(entries: Iterable[Entry], submissions: list[Submission]) -> dict[
     jobs = last_jobs(submissions)
     wanted = {entry.run_folder: entry for entry in entries}
     records = {folder: read_record(Path(folder), entry.identity) for folder, entry in wanted.items()}
-    open_ = [folder for folder, record in records.items() if record is None and folder in jobs]
+    open_ = [folder for folder, entry in wanted.items() if not has_ended(entry, records[folder]) and folder in jobs]
     ids = {jobs[folder][1].job for folder in open_ if jobs[folder][0].launcher == "slurm"}
     words = squeue.job_states({job for job in ids if job}) if ids else {}  # where all have ended, no SLURM is needed
     return {folder: _state(entry, records[folder], jobs.get(folder), words) for folder, entry in wanted.items()}
@@ -58,16 +58,20 @@ def _state(
         kind = live or "failed"
         if kind == "failed":
             detail = _why(submission.error_file(launched.index), detail, log)
-    if record is not None:
+    if record is not None and has_ended(entry, record):
         kind, detail = record["status"], record["diverged"]["reason"] if record["diverged"] else ""
-    evaluated = [line for line in lines if distance_of(line)]
+    elif record is not None and kind == "failed" and last is not None and last[1].evaluation != entry.evaluation:
+        kind, detail = "not submitted", "trained, but not measured by this evaluation"
+    evaluated = [line for line in lines if number_of_kind(line, FRECHET, entry.evaluation)]
     return RunState(kind, detail, job, log, *(some[-1] if some else {} for some in (lines, evaluated)))
 
 
-def distance_of(line: dict[str, Any]) -> str | None:
-    """Name of the Fréchet distance of the samples in a line of metrics, if it has one."""
-    names = [key for key in line if key.startswith(DISTANCES) and not key.endswith(RECONSTRUCTION)]
-    return names[0] if names else None
+def has_ended(entry: Entry, record: dict[str, Any] | None) -> bool:
+    """Whether a run has ended by its ``record``, with the numbers of the entry's evaluation unless it diverged."""
+    if record is None:
+        return False
+    measured = not entry.evaluation or bool(numbers_of(record["final_metrics"], entry.evaluation))
+    return record["status"] == "diverged" or measured
 
 
 def _slurm(entry: Entry, words: dict[str, str]) -> tuple[str | None, str, str | None]:

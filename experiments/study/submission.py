@@ -18,6 +18,7 @@ from typing import Any
 
 from gat.errors import UserError
 from gat.files import write_json
+from gat.training.results import FIRST_NUMERICS
 
 SWEEPS_FOLDER = "sweeps"
 FILE = "submission.json"
@@ -37,11 +38,16 @@ class Entry:
     batch_size: int
     submitted: bool
     job: str | None
+    evaluation: str = ""
+    """Id of the evaluation's settings; empty: none, or whichever there is."""
 
 
 @dataclass(frozen=True)
 class Submission:
-    """A sweep as it was typed once. ``base``: hash of its settings less arm and seed; ``git``: commit at submission."""
+    """A sweep as it was typed once. ``base``: hash of its settings less arm and seed; ``git``: commit at submission.
+
+    ``numerics``: version of what training computes (:mod:`gat.numerics`), which its jobs check.
+    """
 
     id: str
     study: str
@@ -58,6 +64,7 @@ class Submission:
     diagnostic_claims: list[dict[str, Any]] = field(default_factory=list)
     diagnostics: dict[str, Any] | None = None
     """With what analysis/diagnose.py is to measure; None where the study did not say."""
+    numerics: int = FIRST_NUMERICS
 
     def config_file(self, index: int) -> Path:
         """Frozen configuration of a run."""

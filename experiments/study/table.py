@@ -7,8 +7,10 @@ from datetime import timedelta
 
 import pandas as pd
 
-from experiments.study.states import UNDER_WAY, RunState, distance_of, run_states
+from experiments.study.states import UNDER_WAY, RunState, run_states
 from experiments.study.submission import SWEEPS_FOLDER, Entry, Submission, read_submissions
+from gat.evaluation.kinds import FRECHET
+from gat.training.results import number_of_kind
 
 WAIT_S = 3.0
 Row = tuple[Submission, Entry]
@@ -26,7 +28,7 @@ def describe(row: Row, state: RunState) -> dict[str, str]:
     step, rate = state.metrics.get("step", 0), state.metrics.get("images_per_s")
     runs = state.kind == "running" and rate
     left = timedelta(seconds=round((entry.total_steps - step) * entry.batch_size / rate)) if runs else ""
-    name = distance_of(state.evaluated)
+    distance = number_of_kind(state.evaluated, FRECHET, entry.evaluation)
     return {
         "sweep": f"{submission.study}/{submission.sweep}",
         "arm": entry.arm,
@@ -36,7 +38,7 @@ def describe(row: Row, state: RunState) -> dict[str, str]:
         "step": f"{step}/{entry.total_steps}",
         "img/s": f"{rate:.0f}" if runs else "",
         "left": str(left),
-        "last": f"{name} {state.evaluated[name]:.4g} at {state.evaluated['step']}" if name else "",
+        "last": f"{distance[0]} {distance[1]['value']:.4g} at {state.evaluated['step']}" if distance else "",
         "detail": state.detail if state.kind != "failed" else "see below",
     }
 

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Sized
 from pathlib import Path
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from gat.rng import make_generator, seeded_init
 LOGVAR_RANGE = (-30.0, 20.0)
 SCALE_SAMPLES = 4096
 NORM_GROUPS = 8
+DIGESTS: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
 
 class Images(Sized, Protocol):
@@ -59,6 +61,13 @@ def weights_digest(model: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(value.cpu().contiguous().numpy().data)
     return digest.hexdigest()
+
+
+def frozen_digest(model: nn.Module) -> str:
+    """Return :func:`weights_digest` of a network whose weights no longer change, computed once."""
+    if model not in DIGESTS:
+        DIGESTS[model] = weights_digest(model)
+    return DIGESTS[model]
 
 
 @torch.no_grad()

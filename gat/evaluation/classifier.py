@@ -11,6 +11,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.svm import SVC
 from torch import Tensor
 
+from gat.data.prepared import PreparedSet
 from gat.errors import UserError
 
 INPUT_PX = 8
@@ -38,9 +39,15 @@ class ClassRecognizer:
         self.held_out_accuracy = float(SVC(C=10).fit(train_x, train_y).score(test_x, test_y))
         self.classifier = SVC(C=10).fit(inputs, targets)
 
-    def accuracy(self, images: Tensor, labels: Tensor) -> float:
-        """Share of uint8 images (B, 3, P, P) recognised as ``labels`` (B,)."""
-        return float((self.classifier.predict(reduce_images(images)) == labels.cpu().numpy()).mean())
+    def classes(self, images: Tensor) -> Tensor:
+        """Return the classes (B,) that it gives uint8 images (B, 3, P, P), on the CPU."""
+        return torch.from_numpy(self.classifier.predict(reduce_images(images)))
+
+
+def recognizer(data: PreparedSet) -> ClassRecognizer:
+    """Train a classifier on a prepared set's images."""
+    rows = chosen_rows(len(data))
+    return ClassRecognizer(data.images(rows), data.labels[rows])
 
 
 def chosen_rows(count: int) -> NDArray[np.int64]:

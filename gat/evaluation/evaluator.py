@@ -1,115 +1,239 @@
-"""An evaluation in training: samples -> Fréchet distance to the reference, class accuracy; and the sample grid."""
+"""The one evaluator, in training and afterwards: samples -> features -> numbers under one protocol, with their intervals.
 
-from collections.abc import Iterator
-from dataclasses import replace
+Samples are made in shards by any number of processes (:mod:`gat.evaluation.features`); the main one measures.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
+from diffusers import AutoencoderKL
 from torch import Tensor
+from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
-from gat.config import EvaluationConfig
+from gat.config import EvaluationConfig, MeasureConfig
 from gat.data.prepared import PreparedSet
-from gat.errors import UserError
-from gat.evaluation.assess import protocol_of
-from gat.evaluation.classifier import ClassRecognizer, chosen_rows
-from gat.evaluation.extractors import make_extractor
-from gat.evaluation.frechet import feature_statistics, frechet_distance
-from gat.evaluation.numbers import Number, number_name
+from gat.errors import UserError, require_choice
+from gat.evaluation.classifier import ClassRecognizer, recognizer
+from gat.evaluation.extractors import extractor_tag, make_extractor, require_extractor
+from gat.evaluation.features import CLASSES, SampleFeatures, image_features
+from gat.evaluation.frechet import Statistics, check_width
+from gat.evaluation.intervals import of_share
+from gat.evaluation.kinds import FRECHET, RECONSTRUCTION, number_name
+from gat.evaluation.measures import NEIGHBOURS, SPLITS, frechet, inception_score, kid, precision_recall
+from gat.evaluation.numbers import Number
 from gat.evaluation.protocol import Protocol, check_rules
 from gat.evaluation.reconstruction import reconstruction_number
-from gat.evaluation.reference import open_reference
-from gat.evaluation.sampling import draw_inputs, sample_images
-from gat.evaluation.subject import decoder_of
-from gat.models import Generator
+from gat.evaluation.reference import Reference
+from gat.evaluation.samples import Samples
 from gat.platform import full_precision
 from gat.processes import ALONE, Processes
-from gat.samples.pictures import save_grid
 
-GRID_SEED_OFFSET = 1
+METRICS = (FRECHET, "kid", "precision_recall", "inception_score")
+IN_TRAINING = MeasureConfig(metrics=[FRECHET], also_extractors=[], also_samples=[], reference_images=1)
 
 
+def check_measures(config: EvaluationConfig, measure: MeasureConfig) -> None:
+    """Raise :class:`UserError` for settings that cannot be measured."""
+    check_rules(config)
+    if config.samples < 2:
+        raise UserError(f"evaluation.samples={config.samples}: use at least 2")
+    for metric in measure.metrics:
+        require_choice("measure.metrics", metric, METRICS)
+    if not measure.metrics:
+        raise UserError(f"measure.metrics=[] measures nothing: choose of {', '.join(METRICS)}")
+    for name in (config.extractor, *measure.also_extractors):
+        require_extractor(name)
+    if measure.reference_images < 1:
+        raise UserError(f"measure.reference_images={measure.reference_images} must be at least 1")
+    fewest = {"inception_score": SPLITS, "precision_recall": NEIGHBOURS + 1}
+    for metric in measure.metrics:
+        if min(config.samples, *measure.also_samples, config.samples) < fewest.get(metric, 2):
+            raise UserError(
+                f"measure.metrics={metric} needs at least {fewest[metric]} samples: use more, or leave it out"
+            )
+    for count in measure.also_samples:
+        if not 2 <= count <= config.samples:
+            raise UserError(f"measure.also_samples={count} must lie between 2 and evaluation.samples={config.samples}")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Real images in one extractor's features: statistics of all, and features (m, d) of some; None if not asked for."""
+
+    statistics: Statistics | None
+    real: Tensor | None
+
+
+@dataclass(frozen=True)
 class Evaluator:
-    """Holds what every evaluation of a run needs: decoder, extractor, reference statistics, classifier."""
+    """What every evaluation under one protocol needs; all but the samples."""
 
-    def __init__(
-        self,
-        data: PreparedSet,
-        config: EvaluationConfig,
-        device: torch.device,
-        processes: Processes = ALONE,
-        workers: int | None = 0,
-    ) -> None:
-        check_rules(config)
-        if config.samples < processes.count:
-            raise UserError(f"evaluation.samples={config.samples} is fewer than {processes.count} processes: use more")
-        self.data, self.config, self.device, self.processes = data, config, device, processes
-        decoder, self.decoder_name = decoder_of(data, config.decoder)
-        self.autoencoder = decoder.to(device)
-        self.extractor = make_extractor(config.extractor, config.extractor_weights, device)
-        self.reference = open_reference(data, config.reference, config.extractor, config.batch_size, device, workers)
-        with processes.main_first(), full_precision():
-            self.statistics = self.reference.statistics(self.extractor)
-            self.floor = [self._floor()] if config.reconstruction else []
-        self.recognizer = recognizer(data) if config.classifier else None
+    reference: Reference
+    config: EvaluationConfig
+    measure: MeasureConfig
+    image_px: int
+    """P of the samples."""
+    decoder_name: str
+    """Of the samples, for the protocol."""
+    device: torch.device
+    processes: Processes = ALONE
+    data: PreparedSet | None = None
+    """The prepared set, for class accuracy and the reconstruction distance; None: these are not measured."""
+    decoder: AutoencoderKL | None = None
+    """What decodes the set's latents, for the reconstruction distance."""
 
-    def evaluate(self, generator: Generator) -> list[Number]:
-        """The numbers, the same in every process. The Fréchet distance's name says features and number of samples."""
-        config = self.config
-        z, labels = draw_inputs(config.samples, generator.dims, config.seed, config.labels)
-        mine = slice(self.processes.rank, None, self.processes.count)
-        kept: list[Tensor] = []
+    def evaluate(
+        self, samples: Samples, folder: Path, keep: Callable[[list[Number]], None] = lambda _: None
+    ) -> list[Number]:
+        """Sample, extract, measure, and ``keep`` the numbers before the features of the samples are let go.
 
-        def images() -> Iterator[Tensor]:
-            for batch in self._sample(generator, z[mine], labels[mine]):
-                if self.recognizer is not None:
-                    kept.append(batch.cpu())
-                yield batch
-
+        The features lie in ``folder`` meanwhile, where an interrupted evaluation finds them again. In several processes each
+        makes its share; the main one measures and keeps, the others get []. Raises :class:`UserError`, before anything is
+        sampled, for a reference that does not fit.
+        """
         with full_precision():
-            statistics = feature_statistics(images(), self.extractor, self.processes, covariance=config.covariance)
-        distance = frechet_distance(statistics, self.statistics)
-        protocol = self._protocol(config.samples)
-        numbers = [Number(number_name("frechet", config.extractor, config.samples), distance, protocol), *self.floor]
-        if self.recognizer is not None:
-            right = self.recognizer.accuracy(torch.cat(kept), labels[mine]) * len(labels[mine])
-            accuracy = float(self.processes.sum(torch.tensor(right))) / config.samples
-            numbers.append(Number("class_accuracy", accuracy, protocol))
-            numbers.append(Number("class_accuracy_real_held_out", self.recognizer.held_out_accuracy, protocol))
-        return numbers
+            self.prepare()
+            extractors, recognized = self.extractors, self.recognizer if samples.labels is not None else None
+            made = SampleFeatures(samples, self.config.samples, extractors, recognized, folder, self.device)
+            made.make()
+            self.processes.wait()
+            if not self.processes.is_main:
+                return []
+            features = made.read()
+            found = [number for name in extractors for number in self._in_features_of(name, samples, features)]
+            found += [*self._of_classes(samples, features), *self.floor]
+            keep(found)
+            made.clear()
+            return found
 
-    def save_grid(self, generator: Generator, file: Path) -> None:
-        """Write a PNG of samples, a row per class."""
-        rows = min(self.config.grid_classes, generator.dims.num_classes)
-        labels = torch.arange(rows).repeat_interleave(self.config.grid_columns)
-        z, _ = draw_inputs(len(labels), generator.dims, self.config.seed + GRID_SEED_OFFSET, "balanced")
-        images = torch.cat([batch.cpu() for batch in self._sample(generator, z, labels)])
-        save_grid(images, file, self.config.grid_columns)
+    def prepare(self) -> None:
+        """Compute what depends on the reference alone, in the main process. Raises :class:`UserError` if it does not fit."""
+        if self.reference.image_px not in (None, self.image_px):
+            raise UserError(
+                f"the samples have {self.image_px} pixels, the reference {self.reference.image_px}: compare with images of "
+                "one size"
+            )
+        with full_precision():
+            _ = self.extractors  # in every process, before the main one goes on alone
+            if self.processes.is_main:
+                _ = self.compared, self.floor
+            self.processes.wait()
 
-    def _floor(self) -> Number:
-        protocol = self._protocol(min(self.config.samples, len(self.data)))
+    @cached_property
+    def extractors(self) -> dict[str, FeatureExtractorBase]:
+        """By name: the protocol's own, and those of further Fréchet distances. Downloads come one process at a time."""
+        config, own = self.config, ("fid", "isc") if "inception_score" in self.measure.metrics else ("fid",)
+        with self.processes.main_first():
+            found = {config.extractor: make_extractor(config.extractor, config.extractor_weights, self.device, own)}
+            for name in self.measure.also_extractors:
+                found.setdefault(name, make_extractor(name, None, self.device))
+        return found
+
+    @cached_property
+    def recognizer(self) -> ClassRecognizer | None:
+        """The classifier trained on the set's images, if it is asked for and there are any."""
+        return recognizer(self.data) if self.config.classifier and self.data is not None else None
+
+    @cached_property
+    def compared(self) -> dict[str, Compared]:
+        """What the reference gives, by extractor."""
+        return {name: self._compared(extractor) for name, extractor in self.extractors.items()}
+
+    @cached_property
+    def floor(self) -> list[Number]:
+        """The Fréchet distance of the autoencoder's own reconstructions, if it is asked for and there are images."""
+        statistics = self.compared[self.config.extractor].statistics
+        if not self.config.reconstruction or self.data is None or self.decoder is None or statistics is None:
+            return []
+        extractor = self.extractors[self.config.extractor]
+        protocol = self.protocol_of(extractor, min(self.config.samples, len(self.data)))
         protocol = replace(protocol, truncation=0.0, labels="of the images")  # nothing is generated
-        needed = (self.data, self.autoencoder, self.extractor, self.statistics, self.config)
-        return reconstruction_number(*needed, protocol)
+        return [reconstruction_number(self.data, self.decoder, extractor, statistics, self.config, protocol)]
 
-    def _protocol(self, samples: int) -> Protocol:
-        px = self.data.manifest.image_px
-        basis = self.reference.basis(self.extractor)
-        return protocol_of(self.config, self.decoder_name, self.extractor, basis, px, samples)
+    def names(self, *, labelled: bool = True) -> list[str]:
+        """Return what the numbers that are asked for are called; ``labelled``: whether the samples have classes."""
+        kinds = {"precision_recall": ("precision", "recall")}
+        counts = sorted({self.config.samples, *self.measure.also_samples}, reverse=True)
+        names = [
+            number_name(kind, name, count)
+            for name in self.extractors
+            for count in counts
+            for metric in self._metrics(name)
+            for kind in kinds.get(metric, (metric,))
+        ]
+        if self.config.classifier and self.data is not None and labelled:
+            names += ["class_accuracy", "class_accuracy_real_held_out"]
+        if self.config.reconstruction and self.data is not None and FRECHET in self.measure.metrics:
+            names.append(number_name(RECONSTRUCTION, self.config.extractor, min(self.config.samples, len(self.data))))
+        return names
 
-    def _sample(self, generator: Generator, z: Tensor, labels: Tensor) -> Iterator[Tensor]:
-        return sample_images(
-            generator,
-            self.autoencoder,
-            self.data.manifest.scale,
-            z,
-            labels,
-            truncation=self.config.truncation,
-            conversion=self.config.to_uint8,
-            batch_size=self.config.batch_size,
+    def protocol(self) -> Protocol:
+        """Return the protocol of the distance in the protocol's own features."""
+        return self.protocol_of(self.extractors[self.config.extractor], self.config.samples)
+
+    def protocol_of(self, extractor: FeatureExtractorBase, samples: int, compared_with: str | None = None) -> Protocol:
+        """Return the protocol of ``samples`` samples in an extractor's features, ``compared_with`` all real images (None)."""
+        config = self.config
+        return Protocol(
+            samples=samples,
+            decoder=self.decoder_name,
+            truncation=config.truncation,
+            to_uint8=config.to_uint8,
+            covariance=config.covariance,
+            labels=config.labels,
+            extractor=extractor_tag(extractor),
+            reference=compared_with or self.reference.basis(extractor),
+            image_px=self.image_px,
         )
 
+    def _metrics(self, extractor: str) -> list[str]:
+        return self.measure.metrics if extractor == self.config.extractor else [FRECHET]
 
-def recognizer(data: PreparedSet) -> ClassRecognizer:
-    """Trained on the set's images."""
-    rows = chosen_rows(len(data))
-    return ClassRecognizer(data.images(rows), data.labels[rows])
+    def _compared(self, extractor: FeatureExtractorBase) -> Compared:
+        metrics, statistics, real = self._metrics(extractor.get_name()), None, None
+        if FRECHET in metrics:
+            statistics = self.reference.statistics(extractor)
+            black = torch.zeros(1, 3, self.image_px, self.image_px, dtype=torch.uint8, device=self.device)
+            with torch.no_grad():
+                check_width(extractor(black)[0].shape[1], len(statistics.mu))
+        if {"kid", "precision_recall"} & set(metrics):
+            real = image_features(self.reference.images(self.measure.reference_images), extractor, self.device)
+            if len(real) <= NEIGHBOURS:
+                raise UserError(f"{len(real)} real images are too few for KID, precision and recall: leave these out")
+        return Compared(statistics, real)
+
+    def _in_features_of(self, name: str, samples: Samples, features: dict[str, Tensor]) -> Iterator[Number]:
+        """Yield the numbers in one extractor's features: pooled (n, d) and, for the Inception Score, class logits (n, c)."""
+        extractor, metrics, compared = self.extractors[name], self._metrics(name), self.compared[name]
+        pooled, *logits = [features[f"{name}/{layer}"] for layer in extractor.features_list]
+        for count in sorted({self.config.samples, *self.measure.also_samples}, reverse=True):
+            protocol = samples.rules(self.protocol_of(extractor, count))
+            some = pooled[:count].to(self.device)
+            if compared.statistics is not None:
+                distance = frechet(some, compared.statistics, self.config.covariance)
+                yield Number(FRECHET, distance.value, protocol, distance)
+            if compared.real is not None:
+                real = compared.real.to(self.device)
+                basis = f"{self.reference.name}, {len(real)} of them"
+                against = samples.rules(self.protocol_of(extractor, count, basis))
+                if "kid" in metrics:
+                    estimate = kid(some, real)
+                    yield Number("kid", estimate.value, against, estimate)
+                if "precision_recall" in metrics:
+                    for kind, estimate in zip(("precision", "recall"), precision_recall(some, real), strict=True):
+                        yield Number(kind, estimate.value, against, estimate)
+            if "inception_score" in metrics:
+                estimate = inception_score(logits[0][:count])
+                yield Number("inception_score", estimate.value, protocol, estimate)
+
+    def _of_classes(self, samples: Samples, features: dict[str, Tensor]) -> Iterator[Number]:
+        """Yield how often the classifier gives the class asked for, and on real images that it has not seen."""
+        if samples.labels is None or self.recognizer is None:
+            return
+        right = of_share(float((features[CLASSES] == samples.labels).double().mean()), self.config.samples)
+        protocol = self.protocol()
+        yield Number("class_accuracy", right.value, protocol, right)
+        yield Number("class_accuracy_real_held_out", self.recognizer.held_out_accuracy, protocol)

@@ -1,7 +1,6 @@
 """Feature extractors behind torch-fidelity's interface: its own, and EfficientNet-Lite0, which needs no download."""
 
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -10,12 +9,11 @@ from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY, register_feature_extractor
 from torch_fidelity.utils import create_feature_extractor
 
-from gat.data.autoencoder import weights_digest
+from gat.data.autoencoder import frozen_digest
 from gat.errors import UserError, first_line
 from gat.teachers import efficientnet_lite0
 
 EFFICIENTNET_PX = 64
-TAGS: WeakKeyDictionary[FeatureExtractorBase, str] = WeakKeyDictionary()
 EFFICIENTNET_NAME = "efficientnet-lite0"
 METRICS = ("fid", "isc")  # of torch-fidelity: pooled features (also for KID, precision and recall) and class logits
 
@@ -102,7 +100,5 @@ def require_extractor(name: str) -> None:
 
 
 def extractor_tag(extractor: FeatureExtractorBase) -> str:
-    """Its name and the first digits of its weights' SHA-256 (computed once): ``efficientnet-lite0@0123456789ab``."""
-    if extractor not in TAGS:
-        TAGS[extractor] = f"{extractor.get_name()}@{weights_digest(extractor)[:12]}"
-    return TAGS[extractor]
+    """Its name and the first digits of its weights' SHA-256: ``efficientnet-lite0@0123456789ab``."""
+    return f"{extractor.get_name()}@{frozen_digest(extractor)[:12]}"

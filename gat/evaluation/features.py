@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -19,59 +18,57 @@ from torch import Tensor
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from tqdm import tqdm
 
-from gat.config import EvaluationConfig
 from gat.division import divide, missing
 from gat.errors import UserError
+from gat.evaluation.classifier import ClassRecognizer
 from gat.evaluation.extractors import extractor_tag
-from gat.evaluation.sampling import draw_inputs, sample_images
-from gat.evaluation.subject import Subject
+from gat.evaluation.samples import Samples
 from gat.platform import git_state, versions
 from gat.tensors import save_tensors
 
-SHARD = 1_000
+SHARD = 250
+CLASSES = "classes"
+FOLDER = ".features-"
 
 
 @dataclass(frozen=True)
 class SampleFeatures:
-    """Features of the samples of one generator; ``facts`` is everything that they depend on."""
+    """Features of the first ``count`` of ``samples``; with a ``recognizer``, also the classes that it gives (``CLASSES``)."""
 
-    subject: Subject
-    config: EvaluationConfig
+    samples: Samples
+    count: int
     extractors: Mapping[str, FeatureExtractorBase]
-    facts: dict[str, Any]
+    recognizer: ClassRecognizer | None
     folder: Path
-    """Where shards lie meanwhile, in a folder of their own per ``facts``."""
+    """Where shards lie meanwhile, in a folder of their own per :meth:`Samples.facts`."""
+    device: torch.device
 
     @property
     def files(self) -> list[Path]:
         """One per shard."""
-        return [self.home / f"shard-{i:05d}.safetensors" for i in range(-(-self.config.samples // SHARD))]
+        return [self.home / f"shard-{i:05d}.safetensors" for i in range(-(-self.count // SHARD))]
 
     @cached_property
     def home(self) -> Path:
-        """Named after what the features depend on."""
+        """A folder named after what the features depend on."""
         tags = [[extractor_tag(e), *e.features_list] for e in self.extractors.values()]
-        made_by = [versions(), git_state()["commit"], self.config.samples, self.config.seed, SHARD]
-        known = json.dumps([self.facts, tags, *made_by], sort_keys=True)
-        return self.folder / f".features-{hashlib.sha256(known.encode()).hexdigest()[:12]}"
+        made_by = [versions(), git_state()["commit"], self.count, SHARD, self.recognizer is not None]
+        known = json.dumps([self.samples.facts(), tags, *made_by], sort_keys=True)
+        return self.folder / f"{FOLDER}{hashlib.sha256(known.encode()).hexdigest()[:12]}"
 
     def make(self) -> None:
-        """Make the shards that are not there, together with others that are at it."""
-        config = self.config
-        z, labels = draw_inputs(config.samples, self.subject.generator.dims, config.seed, config.labels)
+        """Make the shards that are not there, together with other processes."""
         files = self.files
-        with tqdm(total=len(files), desc="samples", unit="thousand", disable=None) as shown:
+        with tqdm(total=len(files), desc="samples", unit="shard", leave=False, disable=None) as shown:
 
             def one(i: int) -> None:
-                rows = slice(i * SHARD, (i + 1) * SHARD)
-                tensors = self._of(z[rows], labels[rows])
-                save_tensors(files[i], tensors)
+                save_tensors(files[i], self._of(slice(i * SHARD, min((i + 1) * SHARD, self.count))))
                 shown.update(len(files) - len(missing(files)) - shown.n)
 
             divide(files, one)
 
     def read(self) -> dict[str, Tensor]:
-        """All features (n, d) in the order of the samples, by ``extractor/layer``."""
+        """Return all features (n, d) in the order of the samples, by ``extractor/layer``."""
         shards = [_read(file) for file in self.files]
         return {key: torch.cat([shard[key] for shard in shards]) for key in shards[0]}
 
@@ -79,24 +76,16 @@ class SampleFeatures:
         """Remove the shards."""
         shutil.rmtree(self.home, ignore_errors=True)
 
-    def _of(self, z: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        subject, config = self.subject, self.config
-        batches = sample_images(
-            subject.generator,
-            subject.decoder,
-            subject.scale,
-            z,
-            labels,
-            truncation=config.truncation,
-            conversion=config.to_uint8,
-            batch_size=config.batch_size,
-        )
+    @torch.no_grad()
+    def _of(self, rows: slice) -> dict[str, Tensor]:
         found: dict[str, list[Tensor]] = {}
-        with torch.no_grad():
-            for images in batches:
-                for name, extractor in self.extractors.items():
-                    for layer, values in zip(extractor.features_list, extractor(images), strict=True):
-                        found.setdefault(f"{name}/{layer}", []).append(values.float().cpu())
+        for batch in self.samples.batches(rows):
+            if self.recognizer is not None:
+                found.setdefault(CLASSES, []).append(self.recognizer.classes(batch))
+            images = batch.to(self.device)
+            for name, extractor in self.extractors.items():
+                for layer, values in zip(extractor.features_list, extractor(images), strict=True):
+                    found.setdefault(f"{name}/{layer}", []).append(values.float().cpu())
         return {key: torch.cat(values) for key, values in found.items()}
 
 

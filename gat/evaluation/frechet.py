@@ -1,4 +1,4 @@
-"""Fréchet distance between feature statistics (torch-fidelity's arithmetic, float64).
+"""Fréchet distance between feature statistics, in float64.
 
 Shapes: n images, d features.
 """
@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
-from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
 
 from gat.errors import UserError
-from gat.processes import ALONE, Processes
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -27,37 +27,31 @@ class Statistics:
 
 @torch.no_grad()
 def feature_statistics(
-    batches: Iterable[Tensor],
-    extractor: FeatureExtractorBase,
-    processes: Processes = ALONE,
-    *,
-    covariance: str = "N-1",
+    batches: Iterable[Tensor], extractor: FeatureExtractorBase, *, covariance: str = "N-1"
 ) -> Statistics:
-    """:func:`statistics` of the features of uint8 images (B, 3, P, P)."""
-    return statistics((extractor(batch)[0] for batch in batches), processes, covariance=covariance)
+    """Return the :func:`statistics` of the features of uint8 images (B, 3, P, P)."""
+    return statistics((extractor(batch)[0] for batch in batches), covariance=covariance)
 
 
-def statistics(batches: Iterable[Tensor], processes: Processes = ALONE, *, covariance: str = "N-1") -> Statistics:
-    """Statistics of features (B, d), in one pass and bounded memory; ``covariance``: divided by ``N-1`` or ``N``.
+def statistics(batches: Iterable[Tensor], *, covariance: str = "N-1") -> Statistics:
+    """Return the statistics of features (B, d), in one pass and bounded memory; ``covariance``: divided by ``N-1`` or ``N``.
 
-    With several ``processes`` each gives its part of the images (at least one), and all get the statistics of the whole.
     Raises :class:`UserError` for fewer than two images.
     """
     count, total, products = 0, torch.zeros(()), torch.zeros(())
     for batch in batches:
         features = batch.double()
         if count == 0:
-            anchor = processes.from_main(features.mean(dim=0))  # moments about a point near the mean: no cancellation
+            anchor = features.mean(dim=0)  # moments about a point near the mean: no cancellation
             total, products = torch.zeros_like(anchor), features.new_zeros(len(anchor), len(anchor))
         moved = features - anchor
         total += moved.sum(dim=0)
         products += moved.T @ moved
         count += len(batch)
-    count = int(processes.sum(torch.tensor(count)))
     if count < 2:
         raise UserError(f"{count} images have no covariance: use at least 2 samples")
-    mean = processes.sum(total) / count
-    sigma = (processes.sum(products) - count * torch.outer(mean, mean)) / divisor(count, covariance)
+    mean = total / count
+    sigma = (products - count * torch.outer(mean, mean)) / divisor(count, covariance)
     return Statistics((anchor + mean).cpu().numpy(), sigma.cpu().numpy())
 
 
@@ -66,11 +60,31 @@ def divisor(count: int, covariance: str) -> int:
     return count if covariance == "N" else count - 1
 
 
-def frechet_distance(a: Statistics, b: Statistics) -> float:
-    """|mu_a - mu_b|^2 + tr(sigma_a + sigma_b - 2 (sigma_a sigma_b)^(1/2)). :class:`UserError` for different features."""
+def frechet_distance(a: Statistics, b: Statistics, device: torch.device = CPU) -> float:
+    """Return |mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)), computed on ``device``.
+
+    Raises :class:`UserError` for statistics of different widths.
+    """
+    _, product = root_and_product(a, b, device)
+    return distance_of(a, b, torch.linalg.eigvalsh(product))
+
+
+def root_and_product(a: Statistics, b: Statistics, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return R = S_b^(1/2) and R S_a R, both symmetric (d, d), float64, on ``device``.
+
+    The eigenvalues of R S_a R are those of S_a S_b, but real, by a symmetric solver, and on a GPU where there is one.
+    """
     check_width(len(a.mu), len(b.mu))
-    ours, theirs = ({"mu": s.mu, "sigma": s.sigma} for s in (a, b))
-    return float(fid_statistics_to_metric(ours, theirs, verbose=False)[KEY_METRIC_FID])
+    sigma_a, sigma_b = (torch.from_numpy(s.sigma).to(device) for s in (a, b))
+    values, vectors = torch.linalg.eigh(sigma_b)
+    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    return root, root @ sigma_a @ root
+
+
+def distance_of(a: Statistics, b: Statistics, eigenvalues: Tensor) -> float:
+    """Return the distance, given the ``eigenvalues`` (d,) of R S_a R; those below 0, by rounding, count as 0."""
+    shift = float(((a.mu - b.mu) ** 2).sum())
+    return shift + float(np.trace(a.sigma) + np.trace(b.sigma)) - 2 * float(eigenvalues.clamp(min=0).sqrt().sum())
 
 
 def check_width(own: int, reference: int) -> None:

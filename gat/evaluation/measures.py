@@ -1,10 +1,10 @@
-"""Numbers about generated features (torch-fidelity's arithmetic), each with its interval (:mod:`gat.evaluation.intervals`).
+"""Numbers about generated features, each with its interval (:mod:`gat.evaluation.intervals`).
 
 Shapes: n generated samples, m real images, d features, c classes. The real images count as given: intervals tell the scatter
 of the samples alone, but for recall, a share of the real images.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, isc_features_to_metric
 from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
 
-from gat.evaluation.frechet import Statistics, frechet_distance, statistics
+from gat.evaluation.frechet import Statistics, distance_of, root_and_product, statistics
 from gat.evaluation.intervals import Estimate, by_bootstrap, of_share
 
 CHUNK = 2_000  # rows at a time: bounds memory
@@ -23,30 +23,39 @@ RANK_TOLERANCE = 1e-10
 
 
 def frechet(features: Tensor, reference: Statistics, covariance: str) -> Estimate:
-    """Fréchet distance of features (n, d) to the reference's statistics."""
+    """Return the Fréchet distance of features (n, d) to the reference's statistics, computed on the features' device."""
     own = statistics(features.split(CHUNK), covariance=covariance)
-    return by_bootstrap(frechet_distance(own, reference), frechet_influences(features, own, reference))
+    root, product = root_and_product(own, reference, features.device)
+    spectrum = Spectrum(root, *torch.linalg.eigh(product))
+    influences = frechet_influences(features, own, reference, spectrum)
+    return by_bootstrap(distance_of(own, reference, spectrum.values), influences)
 
 
-def frechet_influences(features: Tensor, own: Statistics, reference: Statistics) -> NDArray[np.float64]:
-    """(n,): 2 (mu - m) (x - mu) + (x - mu)' (1 - T) (x - mu), less its mean; T is the optimal map from S to R.
+class Spectrum(NamedTuple):
+    """``root`` R^1/2 (d, d), and the eigenvalues ``values`` (d,) and eigenvectors ``vectors`` (d, d) of R^1/2 S R^1/2."""
+
+    root: Tensor
+    values: Tensor
+    vectors: Tensor
+
+
+def frechet_influences(
+    features: Tensor, own: Statistics, reference: Statistics, spectrum: Spectrum
+) -> NDArray[np.float64]:
+    """Return (n,): 2 (mu - m) (x - mu) + (x - mu)' (1 - T) (x - mu), less its mean; T is the optimal map from S to R.
 
     With mu, S of the samples and m, R of the reference, T = R^1/2 (R^1/2 S R^1/2)^-1/2 R^1/2 is half the gradient of
     2 tr (R^1/2 S R^1/2)^1/2 by S. Where S is singular (n <= d) the inverse is taken on its range, in which the samples lie.
     """
-    device = features.device
-    mu, sigma = (torch.from_numpy(values).to(device) for values in (own.mu, own.sigma))
-    shift = mu - torch.from_numpy(reference.mu).to(device)
-    values, vectors = torch.linalg.eigh(torch.from_numpy(reference.sigma).to(device))
-    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
-    values, vectors = torch.linalg.eigh(root @ sigma @ root)
+    device, (root, values, vectors) = features.device, spectrum
+    mu, m = (torch.from_numpy(s.mu).to(device) for s in (own, reference))
     present = values > RANK_TOLERANCE * values.max()
     inverse_root = torch.where(present, values.clamp(min=torch.finfo(values.dtype).tiny).rsqrt(), 0.0)
     curvature = torch.eye(len(mu), dtype=mu.dtype, device=device) - root @ (vectors * inverse_root) @ vectors.T @ root
     parts = []
     for batch in features.split(CHUNK):
         moved = batch.double() - mu
-        parts.append(2 * moved @ shift + ((moved @ curvature) * moved).sum(dim=1))
+        parts.append(2 * moved @ (mu - m) + ((moved @ curvature) * moved).sum(dim=1))
     return centred(torch.cat(parts))
 
 

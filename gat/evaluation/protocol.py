@@ -19,6 +19,7 @@ CONVERSIONS = ("rounded", "truncated")
 COVARIANCES = ("N", "N-1")
 LABELS = ("uniform", "balanced")
 OWN_DECODER = "own"
+GIVEN = "given"
 INCEPTION = "inception-v3-compat"
 SD_VAE_MSE = "stabilityai/sd-vae-ft-mse"  # what the release trains on: the own decoder of its checkpoints
 
@@ -37,7 +38,8 @@ class Protocol:
     samples: int
     """Generated images."""
     decoder: str
-    """``own``, of the autoencoder whose latents were trained on; or the one used instead, ``name@digest`` of its weights."""
+    """``own``, of the autoencoder whose latents were trained on; or the one used instead, ``name@digest`` of its weights; or
+    ``given``: of images that somebody gives."""
     truncation: float
     """psi; 0 is off."""
     to_uint8: str

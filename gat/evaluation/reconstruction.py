@@ -20,7 +20,8 @@ from gat.data.images import to_uint8
 from gat.data.prepared import PreparedSet
 from gat.errors import UserError
 from gat.evaluation.frechet import Statistics, feature_statistics, frechet_distance
-from gat.evaluation.numbers import Number, number_name
+from gat.evaluation.kinds import RECONSTRUCTION
+from gat.evaluation.numbers import Number
 from gat.evaluation.protocol import Protocol
 from gat.evaluation.reference import spread
 from gat.files import one_at_a_time, write_json
@@ -46,8 +47,7 @@ def reconstruction_number(
                 images = reconstructions(data, autoencoder, rows, config)
                 found = feature_statistics(images, extractor, covariance=config.covariance)
                 write_json(file, {"distance": frechet_distance(found, reference), "protocol": protocol.as_record()})
-    name = number_name("frechet", config.extractor, protocol.samples)
-    return Number(f"{name}-reconstruction", _read(file), protocol)
+    return Number(RECONSTRUCTION, _read(file), protocol)
 
 
 def reconstructions(

@@ -22,7 +22,7 @@ from gat.data.prepared import PreparedSet
 from gat.errors import UserError, first_line
 from gat.evaluation.extractors import extractor_tag
 from gat.evaluation.frechet import Statistics, feature_statistics
-from gat.evaluation.statistics_file import UNREADABLE, images_side, load_statistics, save_statistics
+from gat.evaluation.statistics_file import UNREADABLE, images_in, images_side, load_statistics, save_statistics
 from gat.files import one_at_a_time, sha256
 
 DIGESTED_IMAGES = 64  # of a prepared set: enough to tell it from others
@@ -123,13 +123,12 @@ class FileReference:
                 "other extractors need: leave these out, or set evaluation.reference=null to use prepared images"
             )
         try:
-            with np.load(self.file) as arrays:
-                images = torch.from_numpy(arrays["arr_0"])
+            images = images_in(self.file)
         except UNREADABLE as error:
             raise UserError(f"{self.file}: its images cannot be read ({first_line(error)}): fetch it again") from error
-        images = images[spread(len(images), count)]
-        for batch in images.split(self.batch_size):
-            yield batch.permute(0, 3, 1, 2)
+        rows = spread(len(images), count)
+        for start in range(0, len(rows), self.batch_size):
+            yield torch.from_numpy(images[rows[start : start + self.batch_size]]).permute(0, 3, 1, 2)
 
 
 def open_reference(

@@ -91,6 +91,11 @@ def open_data(pretrained: Pretrained, config: Config) -> PreparedSet | None:
     released = pretrained.kind != "run"
     if released and (config.evaluation.reference is not None or config.data.root is None):
         return None
+    return open_images(config)
+
+
+def open_images(config: Config) -> PreparedSet:
+    """Return the prepared set that ``config`` names; :class:`UserError` if it is not there: nothing is prepared here."""
     folder = prepared_folder(config.data, config.autoencoder, Path(config.paths.prepared))
     if not (folder / MANIFEST).is_file():
         raise UserError(

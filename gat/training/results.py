@@ -1,29 +1,61 @@
-"""What a run leaves for others to read: its record and its metrics. Nothing heavy is imported: looking must be quick."""
+"""What a run leaves for others to read: its record and its metrics. Nothing heavy is imported: looking must be quick.
+
+A line of ``metrics.jsonl`` has the metrics of training at a step, and at an evaluation ``evaluations``: by the id of the
+evaluation's settings, by name, each number with its ``kind``, ``value`` and the id of its ``protocol``.
+"""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 METRICS, RECORD, PROTOCOLS = "metrics.jsonl", "record.json", "protocols.json"
+FIRST_NUMERICS = 1  # of records without a word about it
+Line = Mapping[str, Any]
 
 
 def read_record(folder: Path, identity: str) -> dict[str, Any] | None:
-    """The record in ``folder``, if the run of that identity has ended there (finished or diverged)."""
+    """Return the record in ``folder``, if the run of that identity has ended there (finished or diverged)."""
+    record = any_record(folder)
+    return record if record is not None and record.get("identity") == identity else None
+
+
+def any_record(folder: Path) -> dict[str, Any] | None:
+    """Return the record in ``folder``, whatever run it is of; None if there is none."""
     file = folder / RECORD
-    if not file.exists():
-        return None
-    record: dict[str, Any] = json.loads(file.read_text())
-    return record if record.get("identity") == identity else None
+    record: dict[str, Any] | None = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+    return record
+
+
+def numerics_of(record: Mapping[str, Any]) -> int:
+    """Return the version of the numerics (:mod:`gat.numerics`) that a record is of."""
+    return int(record.get("numerics", FIRST_NUMERICS))
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """All lines of a run's ``metrics.jsonl``; a last line cut short by a crash is left out."""
+    """Return all lines of a run's ``metrics.jsonl``; a last line cut short by a crash is left out."""
     file = folder / METRICS
-    text = file.read_text() if file.exists() else ""
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
     return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
 def read_protocols(folder: Path) -> dict[str, dict[str, Any]]:
-    """Protocols of a run's numbers by their ids."""
+    """Return the protocols of a run's numbers by their ids."""
     file = folder / PROTOCOLS
-    return json.loads(file.read_text()) if file.exists() else {}
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+
+
+def numbers_of(line: Line, evaluation: str = "") -> dict[str, dict[str, Any]]:
+    """Return the numbers of a line by name: those of the ``evaluation`` of that id, or (no id) of its first."""
+    evaluations = line.get("evaluations", {})
+    found: dict[str, dict[str, Any]] = (
+        evaluations.get(evaluation, {}) if evaluation else next(iter(evaluations.values()), {})
+    )
+    return found
+
+
+def number_of_kind(line: Line, kind: str, evaluation: str = "") -> tuple[str, dict[str, Any]] | None:
+    """Return name and number of the first of a ``kind`` in a line; None if it has none."""
+    return next(
+        ((name, number) for name, number in numbers_of(line, evaluation).items() if number["kind"] == kind), None
+    )

@@ -1,26 +1,34 @@
 """A run from its configuration to its record."""
 
+import sys
 import time
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+import torch
+
 from gat.config import Config
 from gat.data.workers import told_plainly
 from gat.files import told
 from gat.models.flops import discriminator_flops, generator_flops
-from gat.platform import choose_device, git_state, hardware, keep_freed_memory, tf32, versions
+from gat.numerics import NUMERICS
+from gat.platform import choose_device, full_precision, git_state, hardware, keep_freed_memory, tf32, versions
 from gat.processes import Processes, joined
 from gat.training.check import check
 from gat.training.divergence import Divergence
+from gat.training.evaluation import add_evaluations
 from gat.training.results import read_protocols
-from gat.training.run_folder import RunFolder
+from gat.training.run_folder import RunFolder, earlier_run
+from gat.training.setup import compiles
 from gat.training.trainer import Trainer
 
 
 def run(config: Config) -> dict[str, Any] | None:
-    """Carry out the run of ``config``, or go on with it; an ended run is not repeated. Returns its record.
+    """Carry out the run of ``config``, or go on with it; an ended run is not repeated, but for a further evaluation.
+
+    Returns its record.
 
     With several processes each calls this; only the main one gets the record, the others None. Raises
     :class:`gat.errors.UserError` for a mistake of the user's, :class:`gat.errors.Interrupted` after a signal,
@@ -32,8 +40,13 @@ def run(config: Config) -> dict[str, Any] | None:
         keep_freed_memory()
         folder = RunFolder(config)
         record = folder.ended_record()
+        if record is None:
+            folder.require_free()
+            if processes.is_main and (older := earlier_run(folder.path, config)):
+                print(f"{older}; this one is trained in {folder.path}", file=sys.stderr)  # noqa: T201
+        lacks_numbers = record is not None and folder.lacks_numbers(record)
         processes.wait()  # all have looked before the main process goes on to write
-        if record is not None:
+        if record is not None and not lacks_numbers:
             return record if processes.is_main else None
         with (
             told(
@@ -41,19 +54,35 @@ def run(config: Config) -> dict[str, Any] | None:
                 "start the same command again, or set another paths.prepared",
             ),
             told_plainly(),
+            full_precision(),
         ):
+            if record is not None:
+                return evaluated(record, config, folder, device, processes)
             trainer = Trainer(config, folder, device, processes)
         with ExitStack() as stack:
             if processes.is_main:
                 stack.enter_context(folder.held(config))
             began = time.perf_counter()
             try:
-                with told_plainly(), tf32() if config.training.precision == "bf16" else nullcontext():
+                with told_plainly(), tf32() if config.training.precision == "bf16" else full_precision():
                     divergence = trainer.train()
             finally:
                 trainer.tracker.close()
             seconds = time.perf_counter() - began
             return write_record(trainer, divergence, seconds, processes) if processes.is_main else None
+
+
+def evaluated(
+    record: dict[str, Any], config: Config, folder: RunFolder, device: torch.device, processes: Processes
+) -> dict[str, Any] | None:
+    """Add the numbers of a further evaluation to an ended run; returns its record with them, in the main process."""
+    with folder.held() if processes.is_main else nullcontext():
+        add_evaluations(config, folder, device, processes)
+        if not processes.is_main:
+            return None
+        added = {"final_metrics": folder.read_metrics()[-1], "protocols": read_protocols(folder.path)}
+        folder.write_record(record | added)
+        return record | added
 
 
 def write_record(
@@ -69,6 +98,7 @@ def write_record(
         "status": "finished" if divergence is None else "diverged",
         "diverged": None if divergence is None else asdict(divergence),
         "identity": folder.identity,
+        "numerics": NUMERICS,
         "run_folder": str(folder.path),
         "ended_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds_since_start": round(seconds, 1),
@@ -76,6 +106,7 @@ def write_record(
         "seed": config.training.seed,
         "git": git_state(),
         "hardware": hardware() | {"device": str(trainer.device), "processes": processes.count},
+        "by_rounding": by_rounding(trainer, processes),
         "versions": versions(),
         "model": model_facts(trainer),
         "final_metrics": folder.read_metrics()[-1],
@@ -86,6 +117,19 @@ def write_record(
     if not config.training.keep_checkpoints:
         folder.drop_checkpoints()
     return record
+
+
+def by_rounding(trainer: Trainer, processes: Processes) -> dict[str, Any]:
+    """What changes a result by rounding alone, as it was carried out: no part of the run's identity."""
+    training = trainer.config.training
+    return {
+        "device": trainer.device.type,
+        "compiled": compiles(training.compile, trainer.device),
+        "accumulation": training.accumulation,
+        "activation_checkpointing": trainer.networks.generator.checkpointing,
+        "processes": processes.count,
+        "threads": torch.get_num_threads(),
+    }
 
 
 def model_facts(trainer: Trainer) -> dict[str, Any]:

@@ -4,8 +4,9 @@ import fcntl
 import hashlib
 import json
 import math
+import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -16,50 +17,84 @@ from omegaconf import OmegaConf
 from gat.checkpoint_file import DamagedCheckpointError
 from gat.config import Config
 from gat.errors import UserError
-from gat.evaluation.numbers import Number, needs_protocol
+from gat.evaluation.features import FOLDER
+from gat.evaluation.numbers import Number
 from gat.files import replacing, told, write_json
+from gat.numerics import NUMERICS, mark_of
 from gat.training.checkpoint import load_checkpoint, save_checkpoint
-from gat.training.results import METRICS, PROTOCOLS, RECORD, read_metrics, read_protocols, read_record
+from gat.training.results import (
+    METRICS,
+    PROTOCOLS,
+    RECORD,
+    any_record,
+    numbers_of,
+    numerics_of,
+    read_metrics,
+    read_protocols,
+    read_record,
+)
 from gat.training.step import Networks
 
 CHECKPOINTS_KEPT = 2
-WITHOUT_EFFECT = {
+WITHOUT_EFFECT: dict[str, tuple[str, ...] | None] = {
     "paths": None,
     "tracker": None,
     "loader": None,
-    "training": (
-        *("accumulation", "activation_checkpointing", "compile", "device"),
-        *("log_steps", "checkpoint_steps", "keep_steps", "keep_checkpoints"),
-    ),
+    "training": ("log_steps", "checkpoint_steps", "keep_steps", "keep_checkpoints"),
     "evaluation": ("batch_size", "grid_columns", "grid_classes"),
 }
+"""Settings that change no number; None: all of a group."""
+BY_ROUNDING: dict[str, tuple[str, ...]] = {
+    "training": ("accumulation", "activation_checkpointing", "compile", "device"),
+}
+"""Settings that change results by rounding alone. They are no part of a run's identity, and stand in its record."""
+OF_EVALUATION: dict[str, tuple[str, ...] | None] = {"evaluation": None, "training": ("eval_steps",)}
+"""Settings that change what is measured, not what is trained: another protocol adds numbers to a run."""
 
 
 def identity(config: Config) -> str:
-    """Hash of the :func:`effective` settings."""
-    return hashlib.sha256(json.dumps(effective(config), sort_keys=True).encode()).hexdigest()[:12]
+    """Return the hash of what determines the trained networks: the :func:`trained` settings and the numerics' version."""
+    return _hash({"numerics": NUMERICS, "settings": trained(config)})
+
+
+def evaluation_id(config: Config) -> str:
+    """Return the hash of the settings that determine a run's numbers beside its networks; empty if there are none."""
+    return _hash(_less(asdict(config), WITHOUT_EFFECT)["evaluation"]) if config.evaluation.samples else ""
+
+
+def trained(config: Config) -> dict[str, Any]:
+    """Return the settings that determine the trained networks but for rounding."""
+    return _less(effective(config), OF_EVALUATION)
 
 
 def effective(config: Config) -> dict[str, Any]:
-    """The settings less those that cannot change the result (``WITHOUT_EFFECT``).
+    """Return the settings that determine the trained networks and their numbers but for rounding.
 
     A discriminator_size of null is the same as the generator's size by name.
     """
     settings: dict[str, Any] = asdict(config)
     settings["model"]["discriminator_size"] = config.model.discriminator_size or config.model.size
-    for group, names in WITHOUT_EFFECT.items():
-        if names is None:
-            del settings[group]
-        else:
-            settings[group] = {key: value for key, value in settings[group].items() if key not in names}
-    return settings
+    return _less(_less(settings, WITHOUT_EFFECT), BY_ROUNDING)
 
 
 def has_effect(setting: str) -> bool:
-    """Whether a setting, by its dotted name, can change the result of a run."""
+    """Whether a setting, by its dotted name, can change the networks or their numbers by more than rounding."""
     group, _, name = setting.partition(".")
-    names = WITHOUT_EFFECT.get(group, ())
-    return names is not None and name not in names
+    return all(
+        (names := without.get(group, ())) is not None and name not in names for without in (WITHOUT_EFFECT, BY_ROUNDING)
+    )
+
+
+def _less(settings: dict[str, Any], without: Mapping[str, tuple[str, ...] | None]) -> dict[str, Any]:
+    kept = {group: values for group, values in settings.items() if without.get(group, ()) is not None}
+    return {
+        group: {name: value for name, value in values.items() if name not in (without.get(group) or ())}
+        for group, values in kept.items()
+    }
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def run_name(config: Config) -> str:
@@ -69,6 +104,21 @@ def run_name(config: Config) -> str:
     return f"{config.data.source}-{size}-seed{config.training.seed}-{identity(config)[:8]}"
 
 
+def earlier_run(place: Path, config: Config) -> str | None:
+    """Say which run beside ``place`` has the same settings but older numerics; None if there is none."""
+    wanted = json.loads(json.dumps(trained(config)))
+    for folder in sorted(place.parent.glob(f"{place.name.rpartition('-')[0]}-*")):
+        record = any_record(folder)
+        if record is None or numerics_of(record) == NUMERICS:
+            continue
+        theirs = record["config"]
+        theirs["model"]["discriminator_size"] = theirs["model"]["discriminator_size"] or theirs["model"]["size"]
+        if all(theirs.get(group, {}).get(name, v) == v for group in wanted for name, v in wanted[group].items()):
+            version = numerics_of(record)
+            return f"{folder}: the same run of version {version} of the numerics ({mark_of(version)}) is kept"
+    return None
+
+
 class RunFolder:
     """Files of one run. Created with its resolved configuration when the run begins."""
 
@@ -76,6 +126,7 @@ class RunFolder:
         paths = config.paths
         self.path = Path(paths.run) if paths.run else Path(paths.runs) / run_name(config)
         self.identity = identity(config)
+        self.evaluation = evaluation_id(config)
         self.config_file = self.path / "config.yaml"
         self.metrics_file = self.path / METRICS
         self.record_file = self.path / RECORD
@@ -83,11 +134,11 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
 
     @contextmanager
-    def held(self, config: Config) -> Iterator[None]:
-        """Make the folder, hold its lock, and write the resolved configuration.
+    def held(self, config: Config | None = None) -> Iterator[None]:
+        """Make the folder, hold its lock, and write the resolved configuration, if one is given.
 
-        :class:`UserError` if it cannot be written, another process holds it, or it holds a checkpoint of another
-        configuration. The lock goes with the process, however that ends.
+        Raises :class:`UserError` if it cannot be written, or another process holds it. The lock goes with the process,
+        however that ends.
         """
         with self.told():
             self.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -103,8 +154,11 @@ class RunFolder:
                 killed = (*self.path.glob(".*.????????"), *self.checkpoints.glob(".*.????????"))
                 for partial in killed:  # of a process that died in the middle of writing
                     partial.unlink()
-                with replacing(self.config_file) as file:
-                    file.write(OmegaConf.to_yaml(OmegaConf.structured(config)).encode())
+                for features in self.path.glob(f"{FOLDER}*"):  # of an evaluation cut short: its step is trained again
+                    shutil.rmtree(features)
+                if config is not None:
+                    with replacing(self.config_file) as file:
+                        file.write(OmegaConf.to_yaml(OmegaConf.structured(config)).encode())
             yield
 
     def told(self) -> AbstractContextManager[None]:
@@ -114,6 +168,22 @@ class RunFolder:
     def ended_record(self) -> dict[str, Any] | None:
         """The record of this very run if it has ended (finished or diverged)."""
         return read_record(self.path, self.identity)
+
+    def require_free(self) -> None:
+        """Raise :class:`UserError` if another run has ended in this folder."""
+        other = any_record(self.path)
+        if other is not None and numerics_of(other) != NUMERICS:
+            raise UserError(
+                f"run folder {self.path}: holds a run of version {numerics_of(other)} of the numerics "
+                f"({mark_of(numerics_of(other))}), this code has version {NUMERICS}: set another paths.run"
+            )
+        if other is not None:
+            raise UserError(f"run folder {self.path}: holds an ended run of other settings: set another paths.run")
+
+    def lacks_numbers(self, record: dict[str, Any]) -> bool:
+        """Whether the ended run of ``record`` has no numbers of this configuration's evaluation."""
+        wanted = self.evaluation and record["status"] == "finished"
+        return bool(wanted) and not numbers_of(record["final_metrics"], self.evaluation)
 
     def write_record(self, record: dict[str, Any]) -> None:
         """Write ``record.json``."""
@@ -154,26 +224,39 @@ class RunFolder:
     def append_metrics(self, metrics: dict[str, Any], numbers: Sequence[Number] = ()) -> None:
         """Add one line to ``metrics.jsonl``; values that are not finite become null.
 
-        ``numbers`` about samples come with their protocols: the line's ``protocol`` has their ids by name, ``protocols.json``
-        the protocols by id. ValueError for such a number among the other metrics.
+        ``numbers`` about samples go with their kinds and protocols (:mod:`gat.training.results`), ``protocols.json`` has the
+        protocols by id.
         """
-        naked = [name for name in metrics if needs_protocol(name)]
-        if naked:
-            raise ValueError(f"{naked[0]} cannot be stored without its protocol")
-        line = metrics | {number.name: number.value for number in numbers}
-        line = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in line.items()}
+        line = {key: _finite(value) for key, value in metrics.items()}
         if numbers:
-            line["protocol"] = {number.name: number.protocol.id for number in numbers}
-            self._keep_protocols(numbers)
-        with self.told(), self.metrics_file.open("a") as stream:
+            line["evaluations"] = {self.evaluation: self._keep_protocols(numbers)}
+        with self.told(), self.metrics_file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
 
-    def _keep_protocols(self, numbers: Sequence[Number]) -> None:
+    def add_numbers(self, step: int, numbers: Sequence[Number]) -> None:
+        """Add numbers of a further evaluation to the line of ``step``."""
+        added = {self.evaluation: self._keep_protocols(numbers)}
+        lines = self.read_metrics()
+        for line in lines:
+            if line["step"] == step:
+                line["evaluations"] = line.get("evaluations", {}) | added
+        self._write_metrics(lines)
+
+    def unevaluated(self, eval_steps: int) -> list[int]:
+        """Return the steps of kept checkpoints where an evaluation is due (every ``eval_steps`` and the last) and missing."""
+        kept = {int(file.stem.removeprefix("step-")) for file in self.all_checkpoints()}
+        lines = self.read_metrics()
+        due = [line for line in lines if line["step"] % eval_steps == 0 or line is lines[-1]]
+        return [line["step"] for line in due if line["step"] in kept and not numbers_of(line, self.evaluation)]
+
+    def _keep_protocols(self, numbers: Sequence[Number]) -> dict[str, dict[str, Any]]:
+        """Write the protocols of ``numbers``, and return these as a line of metrics has them."""
         known = read_protocols(self.path)
         given = {number.protocol.id: number.protocol.as_record() for number in numbers}
         if not given.keys() <= known.keys():
             with self.told():
                 write_json(self.path / PROTOCOLS, known | given)
+        return {n.name: {"kind": n.kind, "value": _finite(n.value), "protocol": n.protocol.id} for n in numbers}
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """All lines of ``metrics.jsonl``; a last line cut short by a crash is left out."""
@@ -181,6 +264,12 @@ class RunFolder:
 
     def cut_metrics(self, step: int) -> None:
         """Drop lines after ``step``: a resumed run writes them again."""
-        kept = [json.dumps(line) + "\n" for line in self.read_metrics() if line["step"] <= step]
+        self._write_metrics([line for line in self.read_metrics() if line["step"] <= step])
+
+    def _write_metrics(self, lines: Sequence[dict[str, Any]]) -> None:
         with self.told(), replacing(self.metrics_file) as stream:
-            stream.write("".join(kept).encode())
+            stream.write("".join(json.dumps(line) + "\n" for line in lines).encode())
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

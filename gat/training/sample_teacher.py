@@ -11,6 +11,7 @@ from gat.config import Config
 from gat.data.autoencoder import decode
 from gat.data.images import to_uint8
 from gat.objective.adversarial import TeacherTokens
+from gat.platform import full_precision
 from gat.teachers import CachedTokens, Teacher, load_teacher
 
 
@@ -22,7 +23,7 @@ class SampleTeacher:
 
     def __call__(self, latents: Tensor) -> TeacherTokens:
         """Tokens of sample latents (B, C, H, H)."""
-        with torch.autocast(latents.device.type, enabled=False):
+        with torch.autocast(latents.device.type, enabled=False), full_precision():
             images = to_uint8(decode(self.autoencoder, latents, self.scale))
             return self.teacher(images.permute(0, 2, 3, 1))
 

@@ -14,12 +14,12 @@ from gat.data.order import TrainingOrder
 from gat.data.prepare import prepare
 from gat.data.prepared import PreparedSet
 from gat.errors import Interrupted, UserError
-from gat.evaluation.evaluator import Evaluator
 from gat.evaluation.numbers import Number
 from gat.evaluation.protocol import OWN_DECODER
 from gat.processes import Processes
 from gat.training.change import changes, snapshot
 from gat.training.divergence import Divergence, DivergenceWatch
+from gat.training.evaluation import RunEvaluation
 from gat.training.feed import Feed
 from gat.training.interrupt import InterruptRequest
 from gat.training.memory import AUTO, next_mode, room_for_later_steps, too_little_memory
@@ -49,8 +49,8 @@ class Trainer:
             teacher = live_teacher(config, self.feed.teacher, device)
         self.dims = network_dims(config, data, teacher.width if teacher else self.feed.teacher_width)
         self.networks = make_networks(config, self.dims, device, processes)
-        needed = (data, config.evaluation, device, processes, config.loader.workers)
-        self.evaluator = Evaluator(*needed) if config.evaluation.samples else None
+        needed = (config, data, device, processes, folder.path)
+        self.evaluation = RunEvaluation(*needed) if config.evaluation.samples else None
         sample_tokens = SampleTeacher(teacher, self._autoencoder(data), data.manifest.scale) if teacher else None
         self.settings = step_settings(config, self.feed.teacher is not None, processes, sample_tokens)
         self.watch = DivergenceWatch(config.training.divergence)
@@ -60,8 +60,8 @@ class Trainer:
 
     def _autoencoder(self, data: PreparedSet) -> AutoencoderKL:
         """That of the latents, whatever decoder evaluations ask for; theirs where it is the same."""
-        if self.evaluator is not None and self.evaluator.decoder_name == OWN_DECODER:
-            return self.evaluator.autoencoder
+        if self.evaluation is not None and self.evaluation.decoder_name == OWN_DECODER:
+            return self.evaluation.decoder
         return data.autoencoder().to(self.device)
 
     def train(self) -> Divergence | None:
@@ -176,7 +176,7 @@ class Trainer:
         images_per_s = training.batch_size * steps / (time.perf_counter() - since)
         line = self._line(step, metrics) | {"images_per_s": images_per_s}
         evaluates = divergence is None and (step == training.total_steps or step % training.eval_steps == 0)
-        numbers = self._evaluate(self.evaluator) if evaluates and self.evaluator else []
+        numbers = self._evaluate(self.evaluation, step) if evaluates and self.evaluation else []
         if self.processes.is_main:
             self.folder.append_metrics(line, numbers)
             if numbers:
@@ -188,11 +188,11 @@ class Trainer:
                 progress.write(f"step {step}: " + ", ".join(f"{number.name} {number}" for number in numbers))
         return divergence
 
-    def _evaluate(self, evaluator: Evaluator) -> list[Number]:
-        numbers = evaluator.evaluate(self.networks.ema)
-        if self.processes.is_main:
-            with self.folder.told():
-                evaluator.save_grid(self.networks.ema, self.folder.grid_file)
+    def _evaluate(self, evaluation: RunEvaluation, step: int) -> list[Number]:
+        with self.folder.told():
+            numbers = evaluation.numbers(self.networks.ema, self.folder.identity, step)
+            if self.processes.is_main:
+                evaluation.save_grid(self.networks.ema, self.folder.grid_file)
         return numbers
 
     def _save(self, step: int) -> Divergence | None:

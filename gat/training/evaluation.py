@@ -1,0 +1,107 @@
+"""Evaluations of a run: of its averaged generator while it trains, and of its checkpoints under a further protocol."""
+
+from pathlib import Path
+
+import torch
+
+from gat.config import Config
+from gat.data.prepare import prepare
+from gat.data.prepared import PreparedSet
+from gat.errors import UserError
+from gat.evaluation.evaluator import IN_TRAINING, Evaluator
+from gat.evaluation.numbers import Number
+from gat.evaluation.protocol import check_rules
+from gat.evaluation.reference import open_reference
+from gat.evaluation.samples import GeneratedSamples
+from gat.evaluation.sampling import draw_inputs, sample_images
+from gat.evaluation.subject import Subject, decoder_of
+from gat.models import Generator
+from gat.platform import full_precision
+from gat.pretrained import load_pretrained
+from gat.processes import ALONE, Processes
+from gat.samples.pictures import save_grid
+from gat.training.run_folder import RunFolder
+
+GRID_SEED_OFFSET = 1
+
+
+class RunEvaluation:
+    """Decoder, extractor and reference of a run's evaluations, held from one to the next."""
+
+    def __init__(
+        self,
+        config: Config,
+        data: PreparedSet,
+        device: torch.device,
+        processes: Processes = ALONE,
+        folder: Path = Path(),
+    ) -> None:
+        """``folder``: where features of samples lie meanwhile."""
+        rules = config.evaluation
+        check_rules(rules)
+        self.rules, self.scale, self.folder = rules, data.manifest.scale, folder
+        decoder, self.decoder_name = decoder_of(data, rules.decoder)
+        self.decoder = decoder.to(device)
+        needed = (rules.extractor, rules.batch_size, device, config.loader.workers)
+        self.evaluator = Evaluator(
+            reference=open_reference(data, rules.reference, *needed),
+            config=rules,
+            measure=IN_TRAINING,
+            image_px=data.manifest.image_px,
+            decoder_name=self.decoder_name,
+            device=device,
+            processes=processes,
+            data=data,
+            decoder=self.decoder,
+        )
+        self.evaluator.prepare()
+
+    def numbers(self, generator: Generator, run: str, step: int) -> list[Number]:
+        """Return the numbers of ``generator``, that of the run of identity ``run`` after ``step`` steps.
+
+        In several processes each makes its share of the samples; the main one gets the numbers, the others [].
+        """
+        subject = Subject(generator, self.decoder, self.decoder_name, self.scale, [])
+        samples = GeneratedSamples(subject, self.rules, {"run": run, "step": step})
+        return self.evaluator.evaluate(samples, self.folder)
+
+    def save_grid(self, generator: Generator, file: Path) -> None:
+        """Write a PNG of samples, a row per class."""
+        rules = self.rules
+        rows = min(rules.grid_classes, generator.dims.num_classes)
+        labels = torch.arange(rows).repeat_interleave(rules.grid_columns)
+        z, _ = draw_inputs(len(labels), generator.dims, rules.seed + GRID_SEED_OFFSET, "balanced")
+        with full_precision():
+            batches = sample_images(
+                generator,
+                self.decoder,
+                self.scale,
+                z,
+                labels,
+                truncation=rules.truncation,
+                conversion=rules.to_uint8,
+                batch_size=rules.batch_size,
+            )
+            save_grid(torch.cat([batch.cpu() for batch in batches]), file, rules.grid_columns)
+
+
+def add_evaluations(config: Config, folder: RunFolder, device: torch.device, processes: Processes) -> None:
+    """Measure an ended run's kept checkpoints by the evaluation of ``config``, where that is missing, and keep the numbers.
+
+    Raises :class:`UserError` if there is no checkpoint of the run's end.
+    """
+    steps, last = folder.unevaluated(config.training.eval_steps), folder.read_metrics()[-1]["step"]
+    if last not in steps:
+        raise UserError(
+            f"run folder {folder.path}: the run has ended without this evaluation, and no checkpoint of its end is kept: "
+            f"set another paths.run, or the evaluation of {folder.config_file}"
+        )
+    with processes.main_first():
+        data = prepare(config.data, config.autoencoder, Path(config.paths.prepared), device, config.loader.workers)
+    evaluation = RunEvaluation(config, data, device, processes, folder.path)
+    for step in steps:
+        generator = load_pretrained(str(folder.checkpoint_file(step))).generator.to(device)
+        numbers = evaluation.numbers(generator, folder.identity, step)
+        if processes.is_main:
+            folder.add_numbers(step, numbers)
+            print(f"step {step}: " + ", ".join(f"{number.name} {number}" for number in numbers))  # noqa: T201
