@@ -1,4 +1,7 @@
-"""Every setting of a run, typed. ``experiments/conf`` holds the values; nothing else sets defaults.
+"""Every setting of a run, typed. ``experiments/conf`` holds the values.
+
+A default here is a setting's neutral value, at which a run is what it was before the setting existed: it is left out of the
+run's identity (:mod:`gat.training.run_folder`), so that a new setting renames no run.
 
 Units stand in the names: ``_px`` pixels, ``_steps`` training iterations, ``_images`` images.
 """
@@ -98,7 +101,7 @@ class AugmentConfig:
     flip: float
 
 
-@dataclass
+@dataclass(kw_only=True)
 class ObjectiveConfig:
     """Losses and guidance."""
 
@@ -112,22 +115,22 @@ class ObjectiveConfig:
     """gamma; aR1 and aR2 are each weighed by gamma / 2."""
     penalty_sigma: float
     """Step of the finite difference in the penalties, in units of the latents."""
-    penalty_fraction: float
+    penalty_fraction: float = 1.0
     """Share of the batch that the penalties are taken on, 1/k: every k-th sample."""
-    logit_centering_weight: float
+    logit_centering_weight: float = 0.0
     """Weight of (D(real) + D(fake))^2 in D's loss (Adversarial Flow Models); 0: off."""
     alignment_weight: float
     """Weight of REPA on D; 0: off."""
-    generator_alignment_weight: float
+    generator_alignment_weight: float = 0.0
     """Weight of REPA on G, against the teacher's patch tokens of its own decoded samples; 0: off."""
-    generator_alignment_block: int | None
+    generator_alignment_block: int | None = None
     """Block of G, from 0, after which its tokens are aligned; null: the last."""
-    consistency_weight: float
+    consistency_weight: float = 0.0
     """Weight in G's loss of the squared distance of its early stages from its sample (CAT); 0: off."""
     augment: AugmentConfig
 
 
-@dataclass
+@dataclass(kw_only=True)
 class OptimConfig:
     """AdamW under the width-aware rule: lr = lr_multiple * lr_base * lr_reference_width / width."""
 
@@ -135,9 +138,9 @@ class OptimConfig:
     """Learning rate at the reference width."""
     lr_reference_width: int
     """Width at which ``lr_base`` holds."""
-    lr_multiple: float
+    lr_multiple: float = 1.0
     """Factor on the rule's rate, for grids of rates and other batch sizes (square-root rule)."""
-    lr_width_of: str | None
+    lr_width_of: str | None = None
     """Use this size's width for both networks' rates; null: each its own."""
     beta1: float
     beta2: float

@@ -12,6 +12,7 @@ from gat.errors import UserError
 from gat.numerics import NUMERICS
 from gat.training import run_folder
 from gat.training.run_folder import RunFolder, evaluation_id, identity, run_name
+from tests.conftest import compose_config
 from tests.test_step import make_networks
 
 
@@ -49,6 +50,31 @@ def test_an_evaluation_is_known_by_what_changes_its_numbers(default_config: Conf
     assert evaluation_id(changed(default_config, "training", seed=1)) == base
     assert evaluation_id(changed(default_config, "evaluation", truncation=0.5)) != base
     assert evaluation_id(changed(default_config, "evaluation", samples=0)) == ""
+
+
+def test_a_new_setting_at_its_neutral_value_renames_no_run(default_config: Config) -> None:
+    """As if a version to come had a further term of the loss."""
+    base, field = identity(default_config), [("new_weight", float, dataclasses.field(default=0.0))]
+    newer = dataclasses.make_dataclass("Newer", field, bases=(type(default_config.objective),), kw_only=True)
+
+    def with_it(**new: float) -> Config:
+        values = {
+            f.name: getattr(default_config.objective, f.name) for f in dataclasses.fields(default_config.objective)
+        }
+        return dataclasses.replace(default_config, objective=newer(**values, **new))
+
+    assert identity(with_it()) == identity(with_it(new_weight=0.0)) == base
+    assert identity(with_it(new_weight=0.1)) != base
+    assert identity(changed(default_config, "objective", consistency_weight=0.1)) != base
+
+
+def test_neutral_values_are_those_of_gat(default_config: Config) -> None:
+    """A default in gat/config.py that differed from objective=gat would hide a setting of the recipe from the identity."""
+    recipe = compose_config("model=gat", "objective=gat", "optim=gat")
+    for group in ("model", "objective", "optim"):
+        values = getattr(recipe, group)
+        for field in dataclasses.fields(values):
+            assert field.default in (dataclasses.MISSING, getattr(values, field.name)), field.name
 
 
 def test_name_says_data_size_and_seed(default_config: Config) -> None:

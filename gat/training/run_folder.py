@@ -8,7 +8,7 @@ import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,22 +59,33 @@ def identity(config: Config) -> str:
 
 def evaluation_id(config: Config) -> str:
     """Return the hash of the settings that determine a run's numbers beside its networks; empty if there are none."""
-    return _hash(_less(asdict(config), WITHOUT_EFFECT)["evaluation"]) if config.evaluation.samples else ""
+    return _hash(_less(_not_neutral(config), WITHOUT_EFFECT)["evaluation"]) if config.evaluation.samples else ""
 
 
 def trained(config: Config) -> dict[str, Any]:
-    """Return the settings that determine the trained networks but for rounding."""
+    """Return the settings that determine the trained networks but for rounding, less those at their neutral values."""
     return _less(effective(config), OF_EVALUATION)
 
 
 def effective(config: Config) -> dict[str, Any]:
     """Return the settings that determine the trained networks and their numbers but for rounding.
 
-    A discriminator_size of null is the same as the generator's size by name.
+    A setting at its neutral value (its default in gat/config.py) is left out, so that a new one changes no identity. A
+    discriminator_size of null is the same as the generator's size by name.
     """
-    settings: dict[str, Any] = asdict(config)
+    settings = _not_neutral(config)
     settings["model"]["discriminator_size"] = config.model.discriminator_size or config.model.size
     return _less(_less(settings, WITHOUT_EFFECT), BY_ROUNDING)
+
+
+def _not_neutral(settings: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass, and of those in it, that have no default or another value."""
+    values = {field: getattr(settings, field.name) for field in fields(settings)}
+    return {
+        field.name: _not_neutral(value) if is_dataclass(value) else value
+        for field, value in values.items()
+        if field.default is MISSING or value != field.default
+    }
 
 
 def has_effect(setting: str) -> bool:
@@ -106,7 +117,8 @@ def run_name(config: Config) -> str:
 
 def earlier_run(place: Path, config: Config) -> str | None:
     """Say which run beside ``place`` has the same settings but older numerics; None if there is none."""
-    wanted = json.loads(json.dumps(trained(config)))
+    wanted = _less(_less(_less(asdict(config), WITHOUT_EFFECT), BY_ROUNDING), OF_EVALUATION)
+    wanted["model"]["discriminator_size"] = config.model.discriminator_size or config.model.size
     for folder in sorted(place.parent.glob(f"{place.name.rpartition('-')[0]}-*")):
         record = any_record(folder)
         if record is None or numerics_of(record) == NUMERICS:
