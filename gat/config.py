@@ -106,7 +106,7 @@ class ObjectiveConfig:
     """Losses and guidance."""
 
     mng_schedule: str
-    """``exponential``, ``linear``, ``none`` or ``msg``."""
+    """``exponential``, ``linear``, ``flat`` (all stages at the last one's noise), ``none`` (one stage) or ``msg``."""
     mng_nested: bool
     """Nested (true) or independent noise per stage."""
     mng_form: str

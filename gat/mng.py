@@ -20,18 +20,21 @@ from torch import Tensor
 
 from gat.errors import UserError, require_choice
 
-SCHEDULES = ("exponential", "linear", "none", "msg")
+SCHEDULES = ("exponential", "linear", "flat", "none", "msg")
 FORMS = ("released", "variance_preserving")
 NOISE_START = 0.125  # I: the first stage keeps this share of the signal
 NOISE_FLOOR = 0.01
 
 
 def noise_levels(num_stages: int, schedule: str = "exponential") -> Tensor:
-    """t_k of each stage, (K,) float64: 1 - I^(1-l) + 0.01 with l = (k-1)/(K-1), I = 0.125.
+    """Return t_k of each stage, (K,) float64: 1 - I^(1-l) + 0.01 with l = (k-1)/(K-1), I = 0.125.
 
-    ``linear`` runs straight between the same ends; a single stage has the last one's level, 0.01.
+    ``linear`` runs straight between the same ends; ``flat`` is the last stage's level, 0.01, at all of them; a single stage
+    has that too.
     """
-    require_choice("schedule", schedule, ("exponential", "linear"))
+    require_choice("schedule", schedule, ("exponential", "linear", "flat"))
+    if schedule == "flat":
+        return torch.full((num_stages,), NOISE_FLOOR, dtype=torch.float64)
     position = torch.linspace(0, 1, num_stages, dtype=torch.float64) if num_stages > 1 else torch.ones(1).double()
     if schedule == "exponential":
         return 1 - NOISE_START ** (1 - position) + NOISE_FLOOR
@@ -70,7 +73,8 @@ def perturb(
 ) -> Tensor:
     """E(x_k) of each stage: stages (K, B, C, H, W) and unit normals of that shape, earliest first -> (K, B, C, H, W).
 
-    ``schedule``: ``exponential``, ``linear``; ``none`` (K = 1: only the final image, at the last level's noise); ``msg``
+    ``schedule``: ``exponential``, ``linear``; ``flat`` (all stages, at the last level's noise: supervision of the stages
+    without MNG's noise); ``none`` (K = 1: only the final image, at the last level's noise); ``msg``
     (no noise: stage k at resolution H / 2^(K-k), see :func:`multi_scale`; ``noise`` is not read). ``nested=False``: each
     stage's noise is independent. Raises ValueError for shapes that differ or an unknown schedule or form.
     """

@@ -19,6 +19,17 @@ def test_single_stage_has_the_last_level() -> None:
     assert noise_levels(1).tolist() == pytest.approx([0.01])
 
 
+@pytest.mark.parametrize("nested", [True, False])
+def test_flat_shows_every_stage_at_the_last_level(nested: bool) -> None:
+    """Nested noises of equal levels are one noise, that of the last stage."""
+    assert noise_levels(3, "flat").tolist() == pytest.approx([0.01] * 3)
+    stages = torch.arange(3.0).double().view(3, 1, 1, 1, 1)
+    noise = torch.tensor([5.0, 7.0, 11.0]).double().view(3, 1, 1, 1, 1)
+    shown = perturb(stages, noise, schedule="flat", nested=nested).flatten().tolist()
+    expected = [0.11, 0.11, 0.11] if nested else [0.05, 0.07, 0.11]
+    assert shown == pytest.approx([0.99 * k + n for k, n in enumerate(expected)])
+
+
 def test_variance_preserving_coefficients() -> None:
     signal, std = coefficients(4, "exponential", "variance_preserving")
     assert signal.tolist() == pytest.approx([0.125, 0.25, 0.5, 1.0])
