@@ -31,7 +31,7 @@ from experiments.study.elsewhere import Elsewhere, elsewhere, here_of
 from experiments.study.jobs import read_config
 from experiments.study.records import newest_runs, split
 from experiments.study.states import ENDED, RunState, run_states
-from experiments.study.submission import Entry, Submission
+from experiments.study.submission import Entry, Goal, Submission
 from gat.config import TrainingConfig
 from gat.data.workers import told_plainly
 from gat.errors import UserError, require_choice
@@ -87,12 +87,12 @@ class Gathered:
 
 
 def gathered(
-    runs: Sequence[tuple[Submission, Entry]], states: dict[str, RunState], names: Sequence[str], tools: Tools
+    runs: Sequence[tuple[Submission, Entry]], states: dict[Goal, RunState], names: Sequence[str], tools: Tools
 ) -> Gathered:
     """Measure the finished runs; a diverged one has rows without numbers."""
     found = Gathered({name: [] for name in names}, {name: [] for name in names}, {name: [] for name in names}, {})
     for submission, entry in runs:
-        kind, run = states[entry.run_folder].kind, Path(entry.run_folder)
+        kind, run = states[entry.goal].kind, Path(entry.run_folder)
         head = {"arm": entry.arm, "seed": entry.seed, "status": kind, "run": run.name, "submission": submission.id}
         head["numerics"] = submission.numerics
         if kind == "diverged":
@@ -100,7 +100,7 @@ def gathered(
                 found.rows[name].append(head)
         if kind != "finished":
             continue
-        work = work_of(run, names, tools.config)
+        work = work_of(run, names, tools.config, entry.total_steps)
         for name, step in lacking(work, names, read_config(submission.config_file(entry.index)).training):
             found.failures[name].append(f"{entry.arm}, seed {entry.seed}, step {step}: its checkpoint was not kept")
         for one, result in measured(work, tools):
@@ -145,7 +145,7 @@ def diagnose_sweep(mine: list[Submission], everything: list[Submission], values:
     }
     for (name, arm), picture in pictures.items():
         copy_picture(picture.file, place / PICTURES / picture_name(newest.sweep, name, arm))
-    unended = [entry for entry in entries if states[entry.run_folder].kind not in ENDED]
+    unended = [entry for entry in entries if states[entry.goal].kind not in ENDED]
     lines = []
     for name, file in files.items():
         missing = [*there[name].missing(unended), *found.failures[name]]

@@ -57,9 +57,10 @@ def settings_of(name: str, config: DiagnosticsConfig) -> dict[str, Any]:
     return {key: getattr(config, key) for key in DIAGNOSTICS[name].settings} | {"seed": SEED}
 
 
-def work_of(run: Path, names: Sequence[str], config: DiagnosticsConfig) -> list[Work]:
-    """All that is to be known of a finished run, checkpoint by checkpoint; nothing of one that kept none."""
-    files = kept_checkpoints(run)
+def work_of(run: Path, names: Sequence[str], config: DiagnosticsConfig, steps: int) -> list[Work]:
+    """Return all that is to be known of a finished run's first ``steps``, checkpoint by checkpoint."""
+    last = run / "checkpoints" / f"step-{steps:08d}.safetensors"
+    files = [file for file in kept_checkpoints(run) if file.name <= last.name]
     ended_at = json.loads((run / RECORD).read_text())["ended_at"]
     return [
         Work(
@@ -70,7 +71,7 @@ def work_of(run: Path, names: Sequence[str], config: DiagnosticsConfig) -> list[
         )
         for checkpoint in files
         for name in names
-        if checkpoint == files[-1] or DIAGNOSTICS[name].all_checkpoints
+        if checkpoint == last or DIAGNOSTICS[name].all_checkpoints
     ]
 
 

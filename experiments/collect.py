@@ -37,9 +37,9 @@ def collect(
     file = results / newest.study / f"{newest.sweep}.csv"
     there = elsewhere(file, {"base": newest.base}, here_of(mine, entries, states), runs)
     at = newest.claim["at"] if newest.claim else "evaluations"
-    table = there.beside([row for s, entry in chosen for row in rows_of_run(s, entry, states[entry.run_folder], at)])
+    table = there.beside([row for s, entry in chosen for row in rows_of_run(s, entry, states[entry.goal], at)])
     head = head_of(mine, there, protocols_of(chosen))
-    head["missing"] = there.missing([entry for entry in entries if states[entry.run_folder].kind not in ENDED])
+    head["missing"] = there.missing([entry for entry in entries if states[entry.goal].kind not in ENDED])
     with told(f"table {file}", "collect again"):
         (file.parent / RECORDS).mkdir(parents=True, exist_ok=True)
         with replacing(file) as stream:
@@ -49,7 +49,7 @@ def collect(
             write_json(file.parent / RECORDS / f"{name}.json", record)
     kept = f" and {len(there.runs)} kept from the table" if there.runs else ""
     print(f"{file}: {len(table)} rows of {len(entries)} runs here{kept}, {len(head['missing'])} missing")
-    why = {f"{e.arm}, seed {e.seed}": f"{states[e.run_folder].kind} {states[e.run_folder].detail}" for e in entries}
+    why = {f"{e.arm}, seed {e.seed}": f"{states[e.goal].kind} {states[e.goal].detail}" for e in entries}
     for run in head["missing"]:
         print(f"  missing: {run}: {why.get(run, 'not here')}".rstrip())
     for other in others:

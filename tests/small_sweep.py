@@ -41,7 +41,7 @@ def submit(folder: Path, *arguments: str) -> Submission:
 def states_of(submission: Submission) -> dict[str, str]:
     """Kind of state by arm."""
     states = run_states(submission.entries, read_submissions(submission.folder.parents[3]))
-    return {entry.arm: states[entry.run_folder].kind for entry in submission.entries}
+    return {entry.arm: states[entry.goal].kind for entry in submission.entries}
 
 
 def until(what: Callable[[], bool], patience_s: float = PATIENCE_S) -> None:

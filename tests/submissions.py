@@ -15,17 +15,27 @@ ENTRY = Entry(
     overrides=[],
     identity="abc",
     run_folder="",
-    total_steps=10,
+    total_steps=4,
     batch_size=4,
     submitted=True,
     job=None,
 )
 
 
-def submission_of(runs: Path, *jobs: str | None, launcher: str = "slurm", **values: Any) -> Submission:
+def submission_of(
+    runs: Path, *jobs: str | None, launcher: str = "slurm", total_steps: int = 4, **values: Any
+) -> Submission:
     """A written submission of a run ``RUNS/run-N`` per job; the runs of None needed no job."""
     entries = [
-        replace(ENTRY, index=i, arm=f"arm{i}", run_folder=str(runs / f"run-{i}"), submitted=job is not None, job=job)
+        replace(
+            ENTRY,
+            index=i,
+            arm=f"arm{i}",
+            run_folder=str(runs / f"run-{i}"),
+            total_steps=total_steps,
+            submitted=job is not None,
+            job=job,
+        )
         for i, job in enumerate(jobs)
     ]
     given = {

@@ -114,6 +114,17 @@ def test_numbers_of_different_protocols_make_no_table(
     assert not Path("results/mini/test.csv").exists()
 
 
+def test_a_longer_run_gives_the_rows_of_the_shorter(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked for two steps; the run went four, or diverged at the third."""
+    submission_of(runs, "", "", launcher="local", total_steps=2)
+    write_run(runs / "run-0", LINES, record_of())
+    write_run(runs / "run-1", LINES[:2], record_of("diverged", final_metrics=LINES[1]))
+    table = collect(monkeypatch)
+    for column, values in {"step": 2, "distance": 20.0, "end": True, "status": "finished", "total_steps": 2}.items():
+        assert table[column].tolist() == [values] * 2, column
+    assert table["diverged_step"].isna().all()
+
+
 def test_steps_where_the_claim_asks_for_them(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     submission_of(runs, "", launcher="local", claim={"at": "steps"})
     write_run(runs / "run-0", LINES, record_of())
@@ -152,7 +163,7 @@ def test_nothing_to_collect_and_mistyped_arguments(
 
 
 def test_every_column_is_explained(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    submission_of(runs, "", launcher="local")
+    submission_of(runs, "", launcher="local", total_steps=400)
     demo = json.loads((README.parent / "demo" / "metrics.jsonl").read_text().splitlines()[-1])
     protocols = json.loads((README.parent / "demo" / "record.json").read_text())["protocols"]
     write_run(runs / "run-0", [demo], record_of(protocols=protocols))

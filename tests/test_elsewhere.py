@@ -38,7 +38,7 @@ def one_machine_each(monkeypatch: pytest.MonkeyPatch, **second: Any) -> list[lis
     write_run(Path("one/run-0"), LINES, record_of())
     assert collect(monkeypatch, "one") == [["arm0", "finished"]] * 2 + [["arm1", "failed"]]
     submission_of(Path("two"), None, "", launcher="local", **second)
-    write_run(Path("two/run-1"), LINES[:2], record_of(final_metrics=LINES[1]))
+    write_run(Path("two/run-1"), [LINES[0], LINES[2]], record_of())
     return collect(monkeypatch, "two")
 
 

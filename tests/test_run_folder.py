@@ -4,6 +4,7 @@ import dataclasses
 import json
 import resource
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,14 @@ def changed(config: Config, group: str, **values: object) -> Config:
 def test_identity_follows_what_changes_the_result(default_config: Config) -> None:
     base = identity(default_config)
     without_effect: dict[str, dict[str, object]] = {
-        "training": {"device": "cpu", "log_steps": 3, "checkpoint_steps": 7, "eval_steps": 5, "accumulation": 2},
+        "training": {
+            "device": "cpu",
+            "log_steps": 3,
+            "checkpoint_steps": 7,
+            "eval_steps": 5,
+            "accumulation": 2,
+            "total_steps": 7,
+        },
         "evaluation": {"batch_size": 1, "samples": 7, "truncation": 0.5},
         "paths": {"runs": "/elsewhere", "prepared": "x"},
     }
@@ -31,11 +39,10 @@ def test_identity_follows_what_changes_the_result(default_config: Config) -> Non
         assert identity(changed(default_config, group, **values)) == base
     different = {
         identity(changed(default_config, "training", seed=1)),
-        identity(changed(default_config, "training", total_steps=7)),
         identity(changed(default_config, "objective", mng_schedule="linear")),
         identity(changed(default_config, "model", patch=4)),
     }
-    assert len(different | {base}) == 5
+    assert len(different | {base}) == 4
 
 
 def test_identity_follows_the_version_of_the_numerics(default_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,8 +114,34 @@ def test_only_the_same_run_counts_as_finished(default_config: Config, tmp_path: 
     assert folder.ended_record() is None
     folder.write_record({"identity": "other"})
     assert folder.ended_record() is None
-    folder.write_record({"identity": folder.identity, "status": "finished"})
-    assert folder.ended_record() == {"identity": folder.identity, "status": "finished"}
+    total = default_config.training.total_steps
+    record = {"identity": folder.identity, "status": "finished", "diverged": None, "final_metrics": {"step": total}}
+    folder.write_record(record)
+    assert folder.ended_record() == record
+
+
+def test_a_run_has_ended_for_whoever_asks_for_no_more_steps(default_config: Config, tmp_path: Path) -> None:
+    def of(steps: int) -> RunFolder:
+        config = changed(default_config, "training", total_steps=steps)
+        return RunFolder(changed(config, "paths", run=str(tmp_path)))
+
+    record: dict[str, Any] = {
+        "identity": of(1).identity,
+        "status": "finished",
+        "diverged": None,
+        "final_metrics": {"step": 600},
+    }
+    of(600).write_record(record)
+    assert [of(steps).ended_record() is not None for steps in (599, 600, 601)] == [True, True, False]
+    record |= {"status": "diverged", "diverged": {"step": 600, "reason": "d_loss is nan"}}
+    of(600).write_record(record)
+    assert [of(steps).ended_record() is not None for steps in (599, 600, 601)] == [True, True, True]
+    for step in (300, 599):
+        of(600).append_metrics({"step": step})
+    assert not of(601).lacks_numbers(record)  # it diverged: nothing to wait for
+    assert of(300).lacks_numbers(record)  # by then it had not
+    with pytest.raises(UserError, match=r"a run of 600 steps without metrics at step 400: set training\.total_steps"):
+        of(400).lacks_numbers(record)
 
 
 def test_unwritable_folder_is_told(default_config: Config, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from gat.errors import UserError
 from gat.training.results import number_of_kind
 from tests.submissions import numbers_line, submission_of, write_run
 
-FINISHED = {"identity": "abc", "status": "finished", "diverged": None}
+FINISHED = {"identity": "abc", "status": "finished", "diverged": None, "final_metrics": {"step": 4}}
 DIVERGED = {"identity": "abc", "status": "diverged", "diverged": {"step": 3, "reason": "d_loss is nan"}}
 
 
@@ -35,7 +35,7 @@ def tool(folder: Path, name: str, script: str) -> None:
 def states(submission: Submission) -> list[RunState]:
     runs = submission.folder.parents[3]
     known = run_states(submission.entries, read_submissions(runs))
-    return [known[entry.run_folder] for entry in submission.entries]
+    return [known[entry.goal] for entry in submission.entries]
 
 
 def test_of_slurm_jobs(runs: Path) -> None:
@@ -45,13 +45,13 @@ def test_of_slurm_jobs(runs: Path) -> None:
         "squeue",
         'echo "7_0|PENDING|Priority"; echo "7_1|RUNNING|None"; echo "7_2|OUT_OF_MEMORY|OutOfMemory"; echo "99|RUNNING|None"',
     )
-    write_run(runs / "run-1", [{"step": 4, "images_per_s": 8.0}, {"step": 5, "images_per_s": 2.0}])
+    write_run(runs / "run-1", [{"step": 2, "images_per_s": 8.0}, {"step": 3, "images_per_s": 2.0}])
     submission.error_file(3).parent.mkdir()
     submission.error_file(3).write_text("the data has 10 classes [node1]\n")
     submission.log_file("7_4").write_text("Traceback\n  ...\nModuleNotFoundError: No module named 'gat'\n\n")
     queued, running, killed, failed, silent, never = states(submission)
     assert (queued.kind, queued.detail, queued.job) == ("queued", "PENDING Priority", "7_0")
-    assert (running.kind, running.metrics["step"]) == ("running", 5)
+    assert (running.kind, running.metrics["step"]) == ("running", 3)
     assert (killed.kind, killed.detail) == ("failed", "died without a word (OUT_OF_MEMORY OutOfMemory)")
     assert (failed.kind, failed.detail) == ("failed", "the data has 10 classes [node1]")
     assert silent.detail == "died without a word; its output ends: ModuleNotFoundError: No module named 'gat'"
@@ -79,7 +79,7 @@ def test_squeue_that_does_not_answer_is_no_failure_of_runs(runs: Path) -> None:
 
 def test_runs_that_have_ended_need_no_slurm(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     submission = submission_of(runs, "7_0", "7_1")
-    write_run(runs / "run-0", [{"step": 10}], FINISHED)
+    write_run(runs / "run-0", [{"step": 4}], FINISHED)
     write_run(runs / "run-1", [{"step": 3}], DIVERGED)
     monkeypatch.setenv("PATH", "")
     assert [state.kind for state in states(submission)] == ["finished", "diverged"]
@@ -90,7 +90,7 @@ def test_runs_that_have_ended_need_no_slurm(runs: Path, monkeypatch: pytest.Monk
 
 def test_records_outweigh_jobs(runs: Path) -> None:
     submission = submission_of(runs, "7_0", "7_1", "7_2")
-    write_run(runs / "run-0", [{"step": 10}], FINISHED)
+    write_run(runs / "run-0", [{"step": 4}], FINISHED)
     write_run(runs / "run-1", [{"step": 3}], DIVERGED)
     write_run(runs / "run-2", [], FINISHED | {"identity": "another"})
     assert [(s.kind, s.detail) for s in states(submission)][:2] == [("finished", ""), ("diverged", "d_loss is nan")]
@@ -157,11 +157,11 @@ def test_distance_is_told_from_the_floor() -> None:
 def test_table(runs: Path) -> None:
     submission = submission_of(runs, "7_0", "7_1")
     tool(runs.parent, "squeue", 'echo "7_0|RUNNING|None"')
-    write_run(runs / "run-0", [{"step": 4} | numbers_line({"FD-x-1K": 12.345}), {"step": 6, "images_per_s": 8.0}])
+    write_run(runs / "run-0", [{"step": 1} | numbers_line({"FD-x-1K": 12.345}), {"step": 2, "images_per_s": 4.0}])
     rows = rows_of([submission])
     lines = table(rows, run_states(submission.entries, [submission])).splitlines()
     assert lines[1].split() == [
-        *("mini/test", "arm0", "0", "running", "7_0", "6/10", "8", "0:00:02", "FD-x-1K", "12.35", "at", "4", "RUNNING")
+        *("mini/test", "arm0", "0", "running", "7_0", "2/4", "4", "0:00:02", "FD-x-1K", "12.35", "at", "1", "RUNNING")
     ]
     assert lines[3] == "1 running, 1 failed"
     assert lines[4] == "failed: test, arm1, seed 0: died without a word"

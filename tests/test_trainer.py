@@ -27,7 +27,7 @@ from gat.processes import Processes
 from gat.training import run as run_module
 from gat.training import run_folder, trainer
 from gat.training.evaluation import RunEvaluation
-from gat.training.results import numbers_of
+from gat.training.results import numbers_of, read_metrics
 from gat.training.step import Networks, training_step
 from gat.training.trackers import NoTracker
 from tests.conftest import compose_config
@@ -379,3 +379,35 @@ def test_a_run_of_older_numerics_is_kept_and_trained_again_beside(
         run(replace(beside(), paths=replace(beside().paths, run=old["run_folder"])))
     with pytest.raises(UserError, match=r"holds an ended run of other settings: set another paths\.run"):
         run(replace(beside("training.seed=1"), paths=replace(beside().paths, run=new["run_folder"])))
+
+
+def test_a_run_is_extended_as_if_it_had_always_been_longer(
+    small: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The evaluation at the shorter end is kept, and the longer run stands for the shorter."""
+    short = run(small("training.total_steps=2"))
+    longer = run(small())
+    assert short["identity"] == longer["identity"]
+    lines = {line["step"]: line for line in read_metrics(tmp_path / "run")}
+    assert list(lines) == [1, 2, 3, 4]
+    assert lines[2] == short["final_metrics"]
+    run(small(run_folder="whole"))
+    name = "checkpoints/step-00000004.safetensors"
+    extended, whole = (load_file(tmp_path / folder / name) for folder in ("run", "whole"))
+    assert all(torch.equal(extended[key], whole[key]) for key in whole)
+    monkeypatch.setattr(run_module, "Trainer", None)
+    assert run(small("training.total_steps=2")) == longer  # nothing is trained again
+    with pytest.raises(
+        UserError, match="without this evaluation, and no checkpoint of its end|without metrics at step"
+    ):
+        run(small("training.total_steps=3", "training.log_steps=2"))
+
+
+def test_a_run_without_checkpoints_cannot_be_extended(small: Compose, tmp_path: Path) -> None:
+    run(small("training.total_steps=2", "training.keep_checkpoints=false"))
+    before = (tmp_path / "run" / "metrics.jsonl").read_text()
+    with pytest.raises(
+        UserError, match=r"ended after 2 steps and keeps no checkpoint to go on from to training\.total_st"
+    ):
+        run(small())
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == before

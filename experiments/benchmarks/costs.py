@@ -23,7 +23,7 @@ def benchmark_costs(compose: Composer, out: Path) -> None:
     settings = compose([])
     study, cluster = surroundings(settings).study, surroundings(settings).cluster
     rows: list[dict[str, object]] = []
-    seen: set[str] = set()
+    seen: set[tuple[str, int]] = set()
     sources: set[str] = set()
     for sweep in sorted(file.stem for file in SWEEPS.glob("*.yaml")):
         planned = runs_of(sweep, compose)
@@ -35,7 +35,7 @@ def benchmark_costs(compose: Composer, out: Path) -> None:
             flops += own
             hours += own / (rate.tflops * 1e12) / SECONDS_PER_HOUR
             sources.add(f"{rate.tflops:.4g} TFLOP/s {rate.source}")
-        new = {identity(run.config) for run in planned} - seen
+        new = {(identity(run.config), run.config.training.total_steps) for run in planned} - seen
         seen |= new
         rows.append(
             {

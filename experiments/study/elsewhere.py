@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.study.states import ENDED, RunState
-from experiments.study.submission import Entry, Submission
+from experiments.study.submission import Entry, Goal, Submission
 from gat.errors import UserError, first_line
 
 Key = tuple[str, int]
@@ -30,9 +30,9 @@ class Here:
     ended: frozenset[Key]
 
 
-def here_of(submissions: Sequence[Submission], entries: Sequence[Entry], states: Mapping[str, RunState]) -> Here:
+def here_of(submissions: Sequence[Submission], entries: Sequence[Entry], states: Mapping[Goal, RunState]) -> Here:
     """Of ``submissions`` of one sweep and their runs. ``states``: by run folder."""
-    listed = {(entry.arm, entry.seed): states[entry.run_folder].kind in ENDED for entry in entries}
+    listed = {(entry.arm, entry.seed): states[entry.goal].kind in ENDED for entry in entries}
     ended = frozenset(key for key, over in listed.items() if over)
     return Here(frozenset(s.id for s in submissions), frozenset(listed), ended)
 

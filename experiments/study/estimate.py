@@ -12,8 +12,7 @@ from experiments.study.rates import rate_of
 from gat.config import Config
 from gat.models.flops import iteration_flops
 from gat.models.sizes import discriminator_dims, generator_dims
-from gat.training.results import read_record
-from gat.training.run_folder import identity
+from gat.training.run_folder import RunFolder
 
 SECONDS_PER_HOUR = 3600
 UNCOMPARED = ("paths",)
@@ -55,7 +54,7 @@ def preview(planned: list[Planned], default: Config, study: StudyConfig, cluster
         hours = flops / (rate.tflops * 1e12) / SECONDS_PER_HOUR if flops is not None and rate else None
         if rate is not None:
             sources.add(f"{rate.tflops:.4g} TFLOP/s per device, {rate.source}")
-        record = read_record(run.folder, identity(run.config))
+        record = RunFolder(run.config).ended_record()
         rows.append(
             {
                 "arm": run.arm,

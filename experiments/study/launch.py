@@ -85,7 +85,7 @@ def _freeze(
     """Write the configurations; the states from before say which runs need a job."""
     entries = [entry_of(index, run) for index, run in enumerate(planned)]
     known = run_states(entries, read_submissions(runs))
-    states = [known[entry.run_folder] for entry in entries]
+    states = [known[entry.goal] for entry in entries]
     sweep = cast(dict[str, Any], OmegaConf.to_container(master.sweep, resolve=True))
     submission = new_submission(
         runs,
@@ -180,8 +180,8 @@ def report(submission: Submission, before: list[RunState], planned: list[Planned
     for entry, state, run in zip(submission.entries, before, planned, strict=True):
         last = jobs.get(entry.run_folder)
         short = [] if has_kept(run, state, last) else ["without all the checkpoints to keep"]
-        if state.kind in UNDER_WAY and last is not None and last[1].evaluation != entry.evaluation:
-            short.append("by another evaluation: submit again once it has ended")
+        if state.kind in UNDER_WAY and last is not None and last[1].goal != entry.goal:
+            short.append("for another length or evaluation: submit again once it has ended")
         left = f"left alone: {state.kind}" + (f" ({', '.join(short)})" if short else "")
         what = f"job {entry.job}" if entry.job else "queued here" if entry.submitted else left
         print(f"  {entry.arm}, seed {entry.seed}: {what}  {entry.run_folder}")

@@ -42,6 +42,8 @@ def plan(points: Sequence[Sequence[str]], compose: Compose) -> list[Planned]:
         paths = replace(config.paths, runs=_absolute(config.paths.runs), prepared=_absolute(config.paths.prepared))
         run = Planned(settings.sweep.arm, list(overrides), replace(config, paths=paths))
         same = runs.setdefault(identity(config), run)
+        if same.config.training.total_steps != config.training.total_steps:
+            raise UserError(f"arms {same.arm!r} and {run.arm!r} are one run at two lengths: launch the longer alone")
         if same.arm != run.arm:
             raise UserError(f"arms {same.arm!r} and {run.arm!r} are the same run: nothing would be compared")
     return list(runs.values())

@@ -11,14 +11,13 @@ from gat.evaluation.kinds import FRECHET, RECONSTRUCTION
 from gat.models.discriminator import DiscriminatorDims
 from gat.models.flops import iteration_flops
 from gat.models.generator import GeneratorDims
-from gat.training.results import number_of_kind, numbers_of, numerics_of, read_metrics, read_record
+from gat.training.results import diverged_by, number_of_kind, numbers_of, numerics_of, read_metrics, read_record
 
 SETTINGS = {
     "size": "model.size",
     "discriminator_size": "model.discriminator_size",
     "patch": "model.patch",
     "batch_size": "training.batch_size",
-    "total_steps": "training.total_steps",
     "lr_multiple": "optim.lr_multiple",
     "lr_width_of": "optim.lr_width_of",
     "mng_schedule": "objective.mng_schedule",
@@ -53,13 +52,17 @@ def rows_of_run(submission: Submission, entry: Entry, state: RunState, at: str) 
     record = read_record(folder, entry.identity)
     if record is None or state.kind not in ENDED:
         return [head | tail]
-    lines = read_metrics(folder)
+    lines = [line for line in read_metrics(folder) if line["step"] <= entry.total_steps]
     measured = [line for line in lines if number_of_kind(line, FRECHET, entry.evaluation)]
     chosen = lines if at == "steps" else measured or lines[-1:]
-    tail |= facts(record) | {"submitted_commit": submission.git["commit"], "submitted_dirty": submission.git["dirty"]}
-    total = record["config"]["training"]["total_steps"]
+    tail |= facts(record, entry.total_steps) | {
+        "submitted_commit": submission.git["commit"],
+        "submitted_dirty": submission.git["dirty"],
+    }
+    if not chosen:
+        return [head | tail]
     measured_of = functools.partial(_measured, evaluation=entry.evaluation, record=record)
-    return [head | measured_of(line) | tail | {"end": line["step"] == total} for line in chosen]
+    return [head | measured_of(line) | tail | {"end": line["step"] == entry.total_steps} for line in chosen]
 
 
 def _measured(line: Mapping[str, Any], evaluation: str, record: dict[str, Any]) -> dict[str, Any]:
@@ -120,8 +123,8 @@ def _iteration_gflops(record: dict[str, Any]) -> float:
     return iteration_flops(generator, discriminator, config["training"]["batch_size"], penalty_fraction=fraction) / 1e9
 
 
-def facts(record: dict[str, Any]) -> dict[str, Any]:
-    """What a record says besides metrics: settings, sizes, provenance."""
+def facts(record: dict[str, Any], steps: int) -> dict[str, Any]:
+    """Return what a record says besides metrics of the run's first ``steps``: settings, sizes, provenance."""
     model, hardware = record["model"], record["hardware"]
     settings = {column: _at(record["config"], path) for column, path in SETTINGS.items()}
     settings["discriminator_size"] = settings["discriminator_size"] or settings["size"]
@@ -132,7 +135,8 @@ def facts(record: dict[str, Any]) -> dict[str, Any]:
         "discriminator_parameters": model["discriminator_parameters"],
         "generator_gflops": model["generator_gflops"],
         "discriminator_gflops": model["discriminator_gflops"],
-        "diverged_step": record["diverged"]["step"] if record["diverged"] else None,
+        "total_steps": steps,
+        "diverged_step": record["diverged"]["step"] if diverged_by(record, steps) else None,
         "seconds": record["seconds_since_start"],
         "ended_at": record["ended_at"],
         "numerics": numerics_of(record),

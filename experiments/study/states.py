@@ -1,16 +1,16 @@
 """The state of every run: from its folder, and from the scheduler of the last job that was made for it."""
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from experiments.study import squeue
 from experiments.study.queue_state import read_queue
-from experiments.study.submission import Entry, Submission, last_jobs
+from experiments.study.submission import Entry, Goal, Submission, last_jobs
 from gat.evaluation.kinds import FRECHET
-from gat.training.results import number_of_kind, numbers_of, read_metrics, read_record
+from gat.training.results import diverged_by, number_of_kind, numbers_of, read_metrics, read_record
 
 ENDED = ("finished", "diverged")
 UNDER_WAY = ("queued", "running")
@@ -34,21 +34,31 @@ class RunState:
     evaluated: dict[str, Any]
 
 
-def run_states(entries: Iterable[Entry], submissions: list[Submission]) -> dict[str, RunState]:
-    """States by run folder. ``submissions``: all there are, oldest first."""
+def run_states(entries: Iterable[Entry], submissions: list[Submission]) -> dict[Goal, RunState]:
+    """Return states by :attr:`Entry.goal`. ``submissions``: all there are, oldest first."""
     jobs = last_jobs(submissions)
-    wanted = {entry.run_folder: entry for entry in entries}
-    records = {folder: read_record(Path(folder), entry.identity) for folder, entry in wanted.items()}
-    open_ = [folder for folder, entry in wanted.items() if not has_ended(entry, records[folder]) and folder in jobs]
+    wanted = {entry.goal: entry for entry in entries}
+    left = {
+        entry.run_folder: (read_record(Path(entry.run_folder), entry.identity), read_metrics(Path(entry.run_folder)))
+        for entry in wanted.values()
+    }
+    ended = {goal: has_ended(entry, *left[entry.run_folder]) for goal, entry in wanted.items()}
+    open_ = {entry.run_folder for goal, entry in wanted.items() if not ended[goal] and entry.run_folder in jobs}
     ids = {jobs[folder][1].job for folder in open_ if jobs[folder][0].launcher == "slurm"}
     words = squeue.job_states({job for job in ids if job}) if ids else {}  # where all have ended, no SLURM is needed
-    return {folder: _state(entry, records[folder], jobs.get(folder), words) for folder, entry in wanted.items()}
+    return {
+        goal: _state(entry, *left[entry.run_folder], jobs.get(entry.run_folder), words)
+        for goal, entry in wanted.items()
+    }
 
 
 def _state(
-    entry: Entry, record: dict[str, Any] | None, last: tuple[Submission, Entry] | None, words: dict[str, str]
+    entry: Entry,
+    record: dict[str, Any] | None,
+    lines: list[dict[str, Any]],
+    last: tuple[Submission, Entry] | None,
+    words: dict[str, str],
 ) -> RunState:
-    lines = read_metrics(Path(entry.run_folder))
     job = log = None
     kind, detail = "not submitted", ""
     if last is not None:
@@ -58,20 +68,28 @@ def _state(
         kind = live or "failed"
         if kind == "failed":
             detail = _why(submission.error_file(launched.index), detail, log)
-    if record is not None and has_ended(entry, record):
-        kind, detail = record["status"], record["diverged"]["reason"] if record["diverged"] else ""
-    elif record is not None and kind == "failed" and last is not None and last[1].evaluation != entry.evaluation:
-        kind, detail = "not submitted", "trained, but not measured by this evaluation"
+    if record is not None and has_ended(entry, record, lines):
+        lost = diverged_by(record, entry.total_steps)
+        kind, detail = ("diverged", record["diverged"]["reason"]) if lost else ("finished", "")
+    elif record is not None and kind == "failed" and last is not None and last[1].goal != entry.goal:
+        kind, detail = "not submitted", "trained, but not so far, or not measured so"
+    lines = [line for line in lines if line["step"] <= entry.total_steps]
     evaluated = [line for line in lines if number_of_kind(line, FRECHET, entry.evaluation)]
     return RunState(kind, detail, job, log, *(some[-1] if some else {} for some in (lines, evaluated)))
 
 
-def has_ended(entry: Entry, record: dict[str, Any] | None) -> bool:
-    """Whether a run has ended by its ``record``, with the numbers of the entry's evaluation unless it diverged."""
+def has_ended(entry: Entry, record: dict[str, Any] | None, lines: Sequence[dict[str, Any]]) -> bool:
+    """Whether a run has ended by its ``record``, and its metrics have the numbers that the entry asks for.
+
+    A run that diverged in time has none to wait for; one that went on beyond the entry's length has them in its metrics.
+    """
     if record is None:
         return False
-    measured = not entry.evaluation or bool(numbers_of(record["final_metrics"], entry.evaluation))
-    return record["status"] == "diverged" or measured
+    if diverged_by(record, entry.total_steps):
+        return True
+    known = (*lines, record["final_metrics"])
+    end = next((line for line in known if line["step"] == entry.total_steps), None)
+    return end is not None and (not entry.evaluation or bool(numbers_of(end, entry.evaluation)))
 
 
 def _slurm(entry: Entry, words: dict[str, str]) -> tuple[str | None, str, str | None]:

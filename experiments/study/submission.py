@@ -21,6 +21,8 @@ from gat.files import write_json
 from gat.training.results import FIRST_NUMERICS
 
 SWEEPS_FOLDER = "sweeps"
+Goal = tuple[str, int, str]
+"""A run's folder, length and evaluation."""
 FILE = "submission.json"
 
 
@@ -40,6 +42,11 @@ class Entry:
     job: str | None
     evaluation: str = ""
     """Id of the evaluation's settings; empty: none, or whichever there is."""
+
+    @property
+    def goal(self) -> Goal:
+        """What is asked of the run: entries of several sweeps may ask one run for other lengths and evaluations."""
+        return (self.run_folder, self.total_steps, self.evaluation)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pandas as pd
 
 from experiments.study.states import UNDER_WAY, RunState, run_states
-from experiments.study.submission import SWEEPS_FOLDER, Entry, Submission, read_submissions
+from experiments.study.submission import SWEEPS_FOLDER, Entry, Goal, Submission, read_submissions
 from gat.evaluation.kinds import FRECHET
 from gat.training.results import number_of_kind
 
@@ -18,7 +18,7 @@ Row = tuple[Submission, Entry]
 
 def rows_of(submissions: Sequence[Submission]) -> list[Row]:
     """Each run once per sweep, as its newest submission lists it. ``submissions``: oldest first."""
-    newest = {(s.study, s.sweep, entry.run_folder): (s, entry) for s in submissions for entry in s.entries}
+    newest = {(s.study, s.sweep, entry.goal): (s, entry) for s in submissions for entry in s.entries}
     return list(newest.values())
 
 
@@ -43,14 +43,14 @@ def describe(row: Row, state: RunState) -> dict[str, str]:
     }
 
 
-def table(rows: Sequence[Row], states: dict[str, RunState]) -> str:
+def table(rows: Sequence[Row], states: dict[Goal, RunState]) -> str:
     """All runs, a line each; how many there are of each state; and why runs failed."""
-    lines = pd.DataFrame([describe(row, states[row[1].run_folder]) for row in rows])
+    lines = pd.DataFrame([describe(row, states[row[1].goal]) for row in rows])
     lines["detail"] = lines["detail"].where(lines["detail"] != "", "-")
-    counts = Counter(states[entry.run_folder].kind for _, entry in rows)
+    counts = Counter(states[entry.goal].kind for _, entry in rows)
     told = [lines.to_string(index=False, justify="left"), ", ".join(f"{n} {kind}" for kind, n in counts.items())]
     for submission, entry in rows:
-        state = states[entry.run_folder]
+        state = states[entry.goal]
         if state.kind == "failed":
             where = f"\n    log {state.log}" if state.log else ""
             told.append(f"failed: {submission.sweep}, {entry.arm}, seed {entry.seed}: {state.detail}{where}")

@@ -86,12 +86,12 @@ class RunEvaluation:
 
 
 def add_evaluations(config: Config, folder: RunFolder, device: torch.device, processes: Processes) -> None:
-    """Measure an ended run's kept checkpoints by the evaluation of ``config``, where that is missing, and keep the numbers.
+    """Measure an ended run's kept checkpoints, up to the length asked for, by the evaluation of ``config``, where that is missing, and keep the numbers.
 
     Raises :class:`UserError` if there is no checkpoint of the run's end.
     """
-    steps, last = folder.unevaluated(config.training.eval_steps), folder.read_metrics()[-1]["step"]
-    if last not in steps:
+    steps = folder.unevaluated(config.training.eval_steps)
+    if config.training.total_steps not in steps:
         raise UserError(
             f"run folder {folder.path}: the run has ended without this evaluation, and no checkpoint of its end is kept: "
             f"set another paths.run, or the evaluation of {folder.config_file}"

@@ -32,6 +32,16 @@ def numerics_of(record: Mapping[str, Any]) -> int:
     return int(record.get("numerics", FIRST_NUMERICS))
 
 
+def diverged_by(record: Mapping[str, Any], steps: int) -> bool:
+    """Whether the run of ``record`` had diverged within so many steps."""
+    return record["diverged"] is not None and record["diverged"]["step"] <= steps
+
+
+def reaches(record: Mapping[str, Any], steps: int) -> bool:
+    """Whether the ended run of ``record`` went so many steps, or diverged before."""
+    return diverged_by(record, steps) or record["final_metrics"]["step"] >= steps
+
+
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """Return all lines of a run's ``metrics.jsonl``; a last line cut short by a crash is left out."""
     file = folder / METRICS

@@ -27,8 +27,10 @@ from gat.training.results import (
     PROTOCOLS,
     RECORD,
     any_record,
+    diverged_by,
     numbers_of,
     numerics_of,
+    reaches,
     read_metrics,
     read_protocols,
     read_record,
@@ -48,8 +50,11 @@ BY_ROUNDING: dict[str, tuple[str, ...]] = {
     "training": ("accumulation", "activation_checkpointing", "compile", "device"),
 }
 """Settings that change results by rounding alone. They are no part of a run's identity, and stand in its record."""
-OF_EVALUATION: dict[str, tuple[str, ...] | None] = {"evaluation": None, "training": ("eval_steps",)}
-"""Settings that change what is measured, not what is trained: another protocol adds numbers to a run."""
+OF_EVALUATION: dict[str, tuple[str, ...] | None] = {"evaluation": None, "training": ("eval_steps", "total_steps")}
+"""Settings that change what is measured and how far a run goes, not what is trained.
+
+Another protocol adds numbers to a run; at a constant rate a longer run begins as a shorter one, and is the same run going on.
+"""
 
 
 def identity(config: Config) -> str:
@@ -138,7 +143,7 @@ class RunFolder:
         paths = config.paths
         self.path = Path(paths.run) if paths.run else Path(paths.runs) / run_name(config)
         self.identity = identity(config)
-        self.evaluation = evaluation_id(config)
+        self.evaluation, self.total_steps = evaluation_id(config), config.training.total_steps
         self.config_file = self.path / "config.yaml"
         self.metrics_file = self.path / METRICS
         self.record_file = self.path / RECORD
@@ -178,8 +183,9 @@ class RunFolder:
         return told(f"run folder {self.path}", "start the same command again, or set another paths.runs")
 
     def ended_record(self) -> dict[str, Any] | None:
-        """The record of this very run if it has ended (finished or diverged)."""
-        return read_record(self.path, self.identity)
+        """Return the record of this very run if it has ended: diverged, or went as many steps as asked for, or more."""
+        record = read_record(self.path, self.identity)
+        return record if record is not None and reaches(record, self.total_steps) else None
 
     def require_free(self) -> None:
         """Raise :class:`UserError` if another run has ended in this folder."""
@@ -190,12 +196,28 @@ class RunFolder:
                 f"({mark_of(numerics_of(other))}), this code has version {NUMERICS}: set another paths.run"
             )
         if other is not None:
-            raise UserError(f"run folder {self.path}: holds an ended run of other settings: set another paths.run")
+            if other.get("identity") != self.identity:
+                raise UserError(f"run folder {self.path}: holds an ended run of other settings: set another paths.run")
+            if not self.all_checkpoints():
+                raise UserError(
+                    f"run folder {self.path}: the run ended after {other['final_metrics']['step']} steps and keeps no "
+                    f"checkpoint to go on from to training.total_steps={self.total_steps}: set another paths.run"
+                )
 
     def lacks_numbers(self, record: dict[str, Any]) -> bool:
-        """Whether the ended run of ``record`` has no numbers of this configuration's evaluation."""
-        wanted = self.evaluation and record["status"] == "finished"
-        return bool(wanted) and not numbers_of(record["final_metrics"], self.evaluation)
+        """Whether the ended run of ``record`` has no numbers of this configuration's evaluation at its length.
+
+        Raises :class:`UserError` for a longer run whose metrics have no line there.
+        """
+        if diverged_by(record, self.total_steps):
+            return False
+        line = next((one for one in self.read_metrics() if one["step"] == self.total_steps), None)
+        if line is None:
+            raise UserError(
+                f"run folder {self.path}: holds a run of {record['final_metrics']['step']} steps without metrics at step "
+                f"{self.total_steps}: set training.total_steps to a step of its metrics.jsonl, or another paths.run"
+            )
+        return bool(self.evaluation) and not numbers_of(line, self.evaluation)
 
     def write_record(self, record: dict[str, Any]) -> None:
         """Write ``record.json``."""
@@ -255,10 +277,11 @@ class RunFolder:
         self._write_metrics(lines)
 
     def unevaluated(self, eval_steps: int) -> list[int]:
-        """Return the steps of kept checkpoints where an evaluation is due (every ``eval_steps`` and the last) and missing."""
+        """Return the steps of kept checkpoints where an evaluation is due (every ``eval_steps`` and the end) and missing."""
         kept = {int(file.stem.removeprefix("step-")) for file in self.all_checkpoints()}
         lines = self.read_metrics()
-        due = [line for line in lines if line["step"] % eval_steps == 0 or line is lines[-1]]
+        due = [one for one in lines if one["step"] % eval_steps == 0 or one["step"] == self.total_steps]
+        due = [one for one in due if one["step"] <= self.total_steps]
         return [line["step"] for line in due if line["step"] in kept and not numbers_of(line, self.evaluation)]
 
     def _keep_protocols(self, numbers: Sequence[Number]) -> dict[str, dict[str, Any]]:
