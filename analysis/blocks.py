@@ -68,7 +68,7 @@ class Contribution:
 
 
 def inputs_of(samples: int, dims: GeneratorDims, classes: Sequence[int] | None, seed: int) -> tuple[Tensor, Tensor]:
-    """z (n, z_dim) and labels (n,) with ``classes`` (None: all) in turn; evenly spaced ones if there are more than samples.
+    """Draw z (n, z_dim), and labels (n,) that take ``classes`` (None: all) in turn; evenly spaced ones if too many.
 
     Raises :class:`UserError` for a class that the generator does not know, or no samples.
     """

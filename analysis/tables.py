@@ -41,7 +41,7 @@ class Table:
 
     @property
     def mark(self) -> str | None:
-        """How results of an older version of the numerics are marked; None for the present one's."""
+        """Return the mark on results of an older version of the numerics; None for the current version."""
         found = self.rows["numerics"].dropna() if "numerics" in self.rows else self.rows.index[:0]
         return mark_of(int(found.iloc[0])) if len(found) else mark_of(int(self.head.get("numerics", FIRST_NUMERICS)))
 
@@ -93,8 +93,8 @@ def read_table(results: Path, study: str, sweep: str, diagnostic: str | None = N
         raise UserError(f"{file}: has distances of {len(found)} protocols, which are not comparable: {again}")
     versions = sorted(rows["numerics"].dropna().unique()) if "numerics" in rows else []
     if len(versions) > 1:
-        told = " and ".join(str(int(version)) for version in versions)
-        raise UserError(f"{file}: has runs of versions {told} of the numerics, which are not comparable: {again}")
+        listed = " and ".join(str(int(version)) for version in versions)
+        raise UserError(f"{file}: has runs of versions {listed} of the numerics, which are not comparable: {again}")
     return Table(study, sweep, rows, head)
 
 
@@ -111,7 +111,7 @@ class Source:
     study: str
     gaps: list[str] = field(default_factory=list)
     marks: list[str] = field(default_factory=list)
-    """How its tables' results are marked (:func:`gat.numerics.mark_of`)."""
+    """Marks on its tables' results (:func:`gat.numerics.mark_of`)."""
 
     def table(self, sweep: str, diagnostic: str | None = None) -> Table | None:
         """A table, or None if there is none; its missing runs are gaps."""

@@ -21,7 +21,7 @@ def asked_for(settings: DictConfig, overrides: list[str]) -> tuple[Pretrained, C
     """
     given = [where for where in (settings.checkpoint, settings.run) if where is not None]
     if len(given) != 1:
-        raise UserError(f"give one of checkpoint= and run=: {WHAT_THERE_IS}")
+        raise UserError(f"give one of checkpoint= and run= (evaluate.py: or samples=): {WHAT_THERE_IS}")
     pretrained = load_pretrained(given[0])
     if pretrained.kind != "run":
         return pretrained, run_config(settings)

@@ -135,7 +135,7 @@ def draw_set(
 
 
 def sampled(subject: Subject, config: Config, z: Tensor, labels: Tensor) -> Iterator[Tensor]:
-    """uint8 batches (B, 3, P, P) of z (n, z_dim) and labels (n,), under the rules of ``evaluation``."""
+    """Yield samples of z (n, z_dim), labels (n,) under the rules of ``evaluation``: uint8 batches (B, 3, P, P)."""
     rules = config.evaluation
     how: dict[str, Any] = {"truncation": rules.truncation, "conversion": rules.to_uint8, "batch_size": rules.batch_size}
     return sample_images(subject.generator, subject.decoder, subject.scale, z, labels, **how)

@@ -36,14 +36,14 @@ REMEDY = "start the same command again (what is made is kept), or set another ou
 
 @dataclass(frozen=True)
 class Subjects:
-    """What is measured: ``samples``, with the ``stem`` of their records' names, a digest and their ``facts``."""
+    """Images to measure (``samples``): ``stem`` and digest name their records, ``facts`` describe them."""
 
     samples: Samples
     stem: str
     sha256: str
     facts: dict[str, Any]
     place: Path
-    """Where records of it go unless ``out`` is given."""
+    """Folder beside which records go, unless ``out`` is given."""
     decoder: AutoencoderKL | None = None
     decoder_name: str = GIVEN
     data: PreparedSet | None = None
@@ -56,7 +56,9 @@ def evaluate(settings: DictConfig, overrides: list[str]) -> dict[str, Any] | Non
     Raises :class:`gat.errors.UserError` for every mistake in checkpoint, images, protocol or reference.
     """
     if settings.samples is not None and (settings.checkpoint or settings.run):
-        raise UserError(f"samples={settings.samples} and a checkpoint are both given: give one")
+        raise UserError(
+            f"samples={settings.samples} and {settings.checkpoint or settings.run} are both given: leave one out"
+        )
     pretrained, config = (None, run_config(settings)) if settings.samples else asked_for(settings, overrides)
     measure = cast(MeasureConfig, OmegaConf.to_object(settings.measure))
     check_measures(config.evaluation, measure)
@@ -90,7 +92,7 @@ def evaluate(settings: DictConfig, overrides: list[str]) -> dict[str, Any] | Non
 
 
 def generated(pretrained: Pretrained, config: Config, device: torch.device) -> Subjects:
-    """Return the samples of a checkpoint's generator."""
+    """Open a checkpoint's generator, and return its samples as :class:`Subjects`."""
     data = open_data(pretrained, config)
     subject = open_subject(pretrained, config, data, device)
     samples = GeneratedSamples(subject, config.evaluation, pretrained.facts)
@@ -100,7 +102,7 @@ def generated(pretrained: Pretrained, config: Config, device: torch.device) -> S
 
 
 def given_images(place: Path, config: Config) -> Subjects:
-    """Return images that the user gives: ADM's ``.npz`` or a folder of PNGs. They are compared as they are."""
+    """Open images from the user, ADM's ``.npz`` or a folder of PNGs, which are compared without conversion."""
     samples = GivenSamples(place, config.evaluation.samples, config.evaluation.batch_size)
     data = open_images(config) if config.evaluation.reference is None else None
     return Subjects(samples, place.stem, samples.digest, samples.facts(), place.parent, data=data)
@@ -139,7 +141,7 @@ def read_numbers(file: Path) -> dict[str, Any]:
 def record_of(
     subject: Subjects, config: Config, measure: MeasureConfig, device: torch.device, processes: int
 ) -> dict[str, Any]:
-    """Return what is kept of an evaluation, but for its numbers."""
+    """Return the record of an evaluation, without its numbers."""
     return subject.facts | {
         "evaluation": asdict(config.evaluation),
         "measure": asdict(measure),

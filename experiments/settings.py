@@ -236,7 +236,7 @@ class ExperimentConfig(Config):
     run: str | None
     """The same of a run's folder."""
     samples: str | None
-    """Of evaluate.py, instead of these: images to measure, ADM's ``.npz`` (``arr_0``) or a folder of PNGs."""
+    """Images for evaluate.py to measure instead: ADM's ``.npz`` (``arr_0``) or a folder of PNGs."""
     out: str | None
     """Where evaluate.py, sample.py and export.py write; null: beside the run or in the present folder."""
     measure: MeasureConfig

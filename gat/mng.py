@@ -29,8 +29,7 @@ NOISE_FLOOR = 0.01
 def noise_levels(num_stages: int, schedule: str = "exponential") -> Tensor:
     """Return t_k of each stage, (K,) float64: 1 - I^(1-l) + 0.01 with l = (k-1)/(K-1), I = 0.125.
 
-    ``linear`` runs straight between the same ends; ``flat`` is the last stage's level, 0.01, at all of them; a single stage
-    has that too.
+    ``linear`` is a straight line between the same ends; ``flat`` is the last stage's 0.01 everywhere, as is K = 1.
     """
     require_choice("schedule", schedule, ("exponential", "linear", "flat"))
     if schedule == "flat":
@@ -73,8 +72,8 @@ def perturb(
 ) -> Tensor:
     """E(x_k) of each stage: stages (K, B, C, H, W) and unit normals of that shape, earliest first -> (K, B, C, H, W).
 
-    ``schedule``: ``exponential``, ``linear``; ``flat`` (all stages, at the last level's noise: supervision of the stages
-    without MNG's noise); ``none`` (K = 1: only the final image, at the last level's noise); ``msg``
+    ``schedule``: ``exponential``, ``linear``; ``flat`` (all stages, each at the last level's noise); ``none`` (K = 1:
+    only the final image, at that noise); ``msg``
     (no noise: stage k at resolution H / 2^(K-k), see :func:`multi_scale`; ``noise`` is not read). ``nested=False``: each
     stage's noise is independent. Raises ValueError for shapes that differ or an unknown schedule or form.
     """

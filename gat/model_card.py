@@ -194,7 +194,7 @@ def _numbers(facts: dict[str, Any], record: dict[str, Any] | None) -> str:
 
 
 def _protocol(record: dict[str, Any], used: str) -> dict[str, Any] | None:
-    """Return the protocol of id ``used``; None if the record does not have it."""
+    """Return the protocol whose id is ``used``; None if the record lacks it."""
     found: dict[str, Any] | None = record.get("protocols", {}).get(used)
     return found if found is None else {"id": used} | found
 

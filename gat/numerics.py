@@ -1,18 +1,18 @@
 """The version of what training computes. A run's record carries it, and runs of different versions are never mixed.
 
-A change that moves the results of training by more than rounding raises :data:`NUMERICS` and adds a line to
+A change that moves training results by more than rounding increments :data:`NUMERICS` and adds an entry to
 :data:`WHAT_CHANGED`; the golden loss curve (``tests/test_golden_losses.py``) fails as a reminder. Runs of an older version
-are kept, named as such, and trained again beside.
+are kept, marked as such, and trained again beside the old ones.
 
-1. Until November 2026: each image was coloured about its own means, and the teacher's image moved before it was normalised.
-2. Colour about the means that the release shares; the teacher's image is normalised, then moved.
+1. Until November 2026: colour augmentation used each image's own means; the teacher's image moved before normalisation.
+2. Colour augmentation uses the means that the release shares; the teacher's image is normalised, then moved.
 """
 
 NUMERICS = 2
 WHAT_CHANGED = {1: "before the augmentation was corrected"}
-"""By older version: how its results are marked, everywhere."""
+"""How results of each older version are marked."""
 
 
 def mark_of(version: int) -> str | None:
-    """Return how results of a version are marked; None for the present one's, which need no mark."""
+    """Return the mark on results of a version; None for the current one, which needs none."""
     return WHAT_CHANGED.get(version, f"by version {version} of the numerics") if version != NUMERICS else None

@@ -156,7 +156,7 @@ class GATPipeline(DiffusionPipeline):
         return ImagePipelineOutput(images=images) if return_dict else (images,)
 
     def _draw(self, count: int, generator: torch.Generator | list[torch.Generator] | None) -> Tensor:
-        """z (B, z_dim); drawn in fp32, so that a seed means the same image in every dtype."""
+        """Draw z (B, z_dim), in fp32, so that a seed means the same image in every dtype."""
         if isinstance(generator, list) and len(generator) != count:
             raise UserError(f"{len(generator)} generators were given for {count} images: give one, or one per image")
         z = randn_tensor((count, self.generator.dims.z_dim), generator, self.generator.device, torch.float32)

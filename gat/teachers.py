@@ -106,9 +106,9 @@ class Teacher(nn.Module):
         self.width, self.tokens = probe.patches.shape[2], probe.patches.shape[1]
 
     def preprocess(self, images: Tensor) -> Tensor:
-        """Normalise, then resize: uint8 (B, P, P, 3) -> (B, 3, input_px, input_px), of mean 0 over the teacher's data.
+        """Normalise, then resize uint8 images (B, P, P, 3) to (B, 3, input_px, input_px).
 
-        What moves an image afterwards lets zeros in, which are the mean colour, as in the release.
+        0 is then the mean colour, so that an image moved afterwards gets that at its border, as in the release.
         """
         x = (images.permute(0, 3, 1, 2).to(self.mean.dtype) / 255 - self.mean) / self.std
         if x.shape[-1] != self.input_px:
@@ -117,7 +117,7 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def features(self, x: Tensor) -> TeacherTokens:
-        """Preprocessed images (B, 3, input_px, input_px) -> tokens, in its weights' precision whatever autocast says."""
+        """Compute the tokens of preprocessed images (B, 3, input_px, input_px); returned in the weights' dtype."""
         out = self._output(x).to(self.mean.dtype)
         if out.ndim == 4:
             channels_last = self.layer is None and getattr(self.model, "output_fmt", "NCHW") == "NHWC"
@@ -130,7 +130,7 @@ class Teacher(nn.Module):
         return TeacherTokens(out[:, 0] if has_class_token else patches.mean(dim=1), patches)
 
     def _output(self, x: Tensor) -> Tensor:
-        """Of the network, in its own precision, whatever autocast and TF32 say around it."""
+        """Run the network in its own precision, whatever autocast and TF32 say around it."""
         bf16 = self.precision == "bf16"
         with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16), nullcontext() if bf16 else full_precision():
             if self.layer is None:

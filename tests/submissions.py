@@ -60,7 +60,7 @@ def write_run(folder: Path, metrics: list[dict[str, Any]], record: dict[str, Any
 
 
 def numbers_line(numbers: Mapping[str, float | None], protocol: str = "p", evaluation: str = "e") -> dict[str, Any]:
-    """What a line of metrics has of an evaluation; kinds are told from the names that tests use."""
+    """Return what an evaluation adds to a line of metrics; kinds are inferred from the names that tests use."""
     kinds = {"reconstruction": "frechet_reconstruction", "precision": "precision"}
     made = {
         name: {

@@ -250,7 +250,7 @@ def test_teachers_tokens_as_released(steps: Vectors, stand_in: Teacher) -> None:
 
 @pytest.mark.parametrize("translation", ["exact", "as_released"])
 def test_teacher_sees_its_mean_colour_come_in(steps: Vectors, stand_in: Teacher, translation: str) -> None:
-    """Black moved by an eighth: what came in is 0 after normalisation, the rest is not."""
+    """Move a black image: the border that comes in is 0 after normalisation, everything else is not."""
     augment = augment_of(steps, "d_step.augment_real")
     rows = torch.full_like(augment.shift_rows, -1)
     augment = replace(augment, shift_rows=rows, shift_columns=0 * rows, flip=torch.zeros_like(augment.flip))

@@ -161,7 +161,7 @@ def test_numbers_of_fewer_samples_have_their_own_protocol(trained: Path, tmp_pat
     assert evaluate(*alone)["numbers"] == {NAME.format(5): numbers[NAME.format(5)]}  # the same samples
     assert from_record(numbers[NAME.format(5)]["protocol"]).samples == 5
     assert from_record(numbers[NAME.format(10)]["protocol"]).samples == 10
-    with pytest.raises(UserError, match="measure.metrics=inception_score needs at least 10 samples: use more"):
+    with pytest.raises(UserError, match="measure.metrics=inception_score needs at least 10 samples, not 5: raise"):
         evaluate(*typed, "measure.metrics=[inception_score]")
 
 
@@ -256,7 +256,7 @@ MISTAKES = [
     (["measure.also_samples=[9]"], "measure.also_samples=9 must lie between 2 and evaluation.samples=8"),
     (["evaluation.decoder=stabilityai/sd-vae-ft-ema"], "cannot decode latents of"),
     (["evaluation.reference={}/narrow.npz"], "statistics of 1280 and 3 features cannot be compared"),
-    (["evaluation.reference={}/large.npz"], "the samples have 32 pixels, the reference 64"),
+    (["evaluation.reference={}/large.npz"], "the samples are 32 pixels wide, the reference 64"),
     (["evaluation.reference={}/other.npz"], "statistics of features inception-v3-compat@12, not efficientnet-lite0@"),
 ]
 
@@ -298,7 +298,7 @@ def test_mistakes_with_released_weights(release: list[str], tmp_path: Path) -> N
     for overrides, message in (
         ([release[0], release[1], *release[3:]], "evaluation.reference=null: nothing to compare with"),
         ([*release, f"evaluation.decoder={tmp_path}/vae16"], "draws latents of 4 channels, but .*vae16 decodes 16"),
-        (release[1:], "give one of checkpoint= and run=: a run's folder or checkpoint"),
+        (release[1:], r"give one of checkpoint= and run= \(evaluate\.py: or samples=\): a run's folder or checkpoint"),
         ([*release, "run=runs/x"], "give one of checkpoint= and run="),
     ):
         with pytest.raises(UserError, match=message):

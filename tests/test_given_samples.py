@@ -1,4 +1,4 @@
-"""evaluate.py on images that somebody gives: the numbers of the same samples through a checkpoint, and mistakes."""
+"""evaluate.py on images from the user: the numbers that the checkpoint gets, and mistakes."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ FD, COUNT = "FD-EfficientNetLite0-12", 12
 
 
 def evaluate(*overrides: str) -> dict[str, Any]:
-    """Its record."""
+    """Run evaluate.py, and return its record."""
     record = evaluating.evaluate(composed(*overrides), list(overrides))
     assert record is not None
     return record
@@ -63,17 +63,17 @@ def png(file: Path, side: int = 8, mode: str = "RGB") -> None:
 def test_images_that_cannot_be_measured(tmp_path: Path) -> None:
     folder = tmp_path / "images"
     folder.mkdir()
-    with pytest.raises(UserError, match="holds 0 images: give a folder of PNGs, or an .npz"):
+    with pytest.raises(UserError, match="holds 0 images, at least 2 are needed: give a folder of PNGs, or an .npz"):
         GivenSamples(folder, 2, 4)
     for i in range(3):
         png(folder / f"{i}.png")
     with pytest.raises(UserError, match=r"holds 3 images, fewer than evaluation\.samples=4: .* evaluation\.samples=3"):
         GivenSamples(folder, 4, 4)
     png(folder / "2.png", side=16)
-    with pytest.raises(UserError, match=r"2\.png: has 16 pixels a side, the first image 8"):
+    with pytest.raises(UserError, match=r"2\.png: is 16 pixels wide, the first image 8"):
         list(GivenSamples(folder, 3, 4).batches(slice(0, 3)))
     png(folder / "0.png", mode="L")
-    with pytest.raises(UserError, match=r"0\.png: is L of 8 x 8 pixels, not a square RGB image"):
+    with pytest.raises(UserError, match=r"0\.png: is L, 8 x 8 pixels, not a square RGB image"):
         GivenSamples(folder, 3, 4)
     (folder / "0.png").write_bytes(b"no image")
     with pytest.raises(UserError, match=r"0\.png: cannot be read as a PNG"):
@@ -95,7 +95,7 @@ def test_files_without_images(tmp_path: Path, content: dict[str, Any], message: 
 
 
 def test_mistakes_in_the_arguments(trained: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="samples=x and a checkpoint are both given: give one"):
+    with pytest.raises(UserError, match="samples=x and .*run are both given: leave one out"):
         evaluate("samples=x", f"checkpoint={trained}/run")
     with pytest.raises(UserError, match=r"samples=.*none\.npz: there is no such file or folder"):
         evaluate(f"samples={tmp_path}/none.npz", f"out={tmp_path}")

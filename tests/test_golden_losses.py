@@ -1,7 +1,7 @@
 """Training's losses stay the same: a refactoring leaves them, a change of results raises the version of the numerics.
 
-The curve is in float64. A difference of rounding (another processor, number of threads or attention kernel) grows about
-fourfold per step at this learning rate: measured, it is at most 1e-12 after 10 steps, 4e-9 after 16, 4e-4 after 26 and as
+The curve is in float64. A rounding difference (another processor, number of threads or attention kernel) grows three-
+to fourfold per step at this learning rate: measured, it is at most 1e-12 after 10 steps, 4e-9 after 16, 4e-4 after 26 and as
 large as the losses after 30. So the curve ends after 16 steps: beyond, no tolerance would be both tight and safe.
 """
 

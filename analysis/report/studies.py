@@ -76,7 +76,7 @@ class Study:
 
     @property
     def marks(self) -> list[tuple[str, list[str]]]:
-        """How results are marked, and of which sweeps."""
+        """Return each mark on results, with the sweeps that bear it."""
         found: dict[str, list[str]] = {}
         for table in self.tables:
             if table.mark:

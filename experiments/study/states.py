@@ -79,7 +79,7 @@ def _state(
 
 
 def has_ended(entry: Entry, record: dict[str, Any] | None, lines: Sequence[dict[str, Any]]) -> bool:
-    """Whether a run has ended by its ``record``, and its metrics have the numbers that the entry asks for.
+    """Return whether a run has ended: diverged, or finished with the numbers of the entry's evaluation.
 
     A run that diverged in time has none to wait for; one that went on beyond the entry's length has them in its metrics.
     """

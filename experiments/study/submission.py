@@ -41,7 +41,7 @@ class Entry:
     submitted: bool
     job: str | None
     evaluation: str = ""
-    """Id of the evaluation's settings; empty: none, or whichever there is."""
+    """Id of the evaluation's settings; empty: no evaluation, or (older submissions) not recorded."""
 
     @property
     def goal(self) -> Goal:

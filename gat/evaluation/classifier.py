@@ -40,7 +40,7 @@ class ClassRecognizer:
         self.classifier = SVC(C=10).fit(inputs, targets)
 
     def classes(self, images: Tensor) -> Tensor:
-        """Return the classes (B,) that it gives uint8 images (B, 3, P, P), on the CPU."""
+        """Predict the classes (B,), on the CPU, of uint8 images (B, 3, P, P)."""
         return torch.from_numpy(self.classifier.predict(reduce_images(images)))
 
 

@@ -1,4 +1,4 @@
-"""The one evaluator, in training and afterwards: samples -> features -> numbers under one protocol, with their intervals.
+"""The evaluator, used in training and afterwards: samples -> features -> numbers under one protocol, with intervals.
 
 Samples are made in shards by any number of processes (:mod:`gat.evaluation.features`); the main one measures.
 """
@@ -43,20 +43,22 @@ def check_measures(config: EvaluationConfig, measure: MeasureConfig) -> None:
     for metric in measure.metrics:
         require_choice("measure.metrics", metric, METRICS)
     if not measure.metrics:
-        raise UserError(f"measure.metrics=[] measures nothing: choose of {', '.join(METRICS)}")
+        raise UserError(f"measure.metrics=[] measures nothing: choose from {', '.join(METRICS)}")
     for name in (config.extractor, *measure.also_extractors):
         require_extractor(name)
     if measure.reference_images < 1:
         raise UserError(f"measure.reference_images={measure.reference_images} must be at least 1")
-    fewest = {"inception_score": SPLITS, "precision_recall": NEIGHBOURS + 1}
-    for metric in measure.metrics:
-        if min(config.samples, *measure.also_samples, config.samples) < fewest.get(metric, 2):
-            raise UserError(
-                f"measure.metrics={metric} needs at least {fewest[metric]} samples: use more, or leave it out"
-            )
     for count in measure.also_samples:
         if not 2 <= count <= config.samples:
             raise UserError(f"measure.also_samples={count} must lie between 2 and evaluation.samples={config.samples}")
+    needed = {"inception_score": SPLITS, "precision_recall": NEIGHBOURS + 1}
+    smallest = min(config.samples, *measure.also_samples, config.samples)
+    for metric in measure.metrics:
+        if smallest < needed.get(metric, 2):
+            raise UserError(
+                f"measure.metrics={metric} needs at least {needed.get(metric, 2)} samples, not {smallest}: raise "
+                "evaluation.samples or measure.also_samples, or leave the metric out"
+            )
 
 
 @dataclass(frozen=True)
@@ -69,30 +71,30 @@ class Compared:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """What every evaluation under one protocol needs; all but the samples."""
+    """An evaluator under one protocol: reference, extractors, rules and device; everything but the samples."""
 
     reference: Reference
     config: EvaluationConfig
     measure: MeasureConfig
     image_px: int
-    """P of the samples."""
+    """Side of the samples, in pixels."""
     decoder_name: str
-    """Of the samples, for the protocol."""
+    """The decoder of the samples, as the protocol names it."""
     device: torch.device
     processes: Processes = ALONE
     data: PreparedSet | None = None
     """The prepared set, for class accuracy and the reconstruction distance; None: these are not measured."""
     decoder: AutoencoderKL | None = None
-    """What decodes the set's latents, for the reconstruction distance."""
+    """The decoder of the set's latents, for the reconstruction distance."""
 
     def evaluate(
         self, samples: Samples, folder: Path, keep: Callable[[list[Number]], None] = lambda _: None
     ) -> list[Number]:
-        """Sample, extract, measure, and ``keep`` the numbers before the features of the samples are let go.
+        """Sample, extract features, measure, and call ``keep`` on the numbers before the features are removed.
 
-        The features lie in ``folder`` meanwhile, where an interrupted evaluation finds them again. In several processes each
-        makes its share; the main one measures and keeps, the others get []. Raises :class:`UserError`, before anything is
-        sampled, for a reference that does not fit.
+        Shards of features stay in ``folder`` until then; evaluate.py resumes from them, a run's folder clears them. In
+        several processes each makes its share; the main one measures and keeps, the others get []. Raises
+        :class:`UserError`, before anything is sampled, for a reference that does not fit.
         """
         with full_precision():
             self.prepare()
@@ -113,8 +115,8 @@ class Evaluator:
         """Compute what depends on the reference alone, in the main process. Raises :class:`UserError` if it does not fit."""
         if self.reference.image_px not in (None, self.image_px):
             raise UserError(
-                f"the samples have {self.image_px} pixels, the reference {self.reference.image_px}: compare with images of "
-                "one size"
+                f"the samples are {self.image_px} pixels wide, the reference {self.reference.image_px}: use a reference of "
+                f"{self.image_px} pixels"
             )
         with full_precision():
             _ = self.extractors  # in every process, before the main one goes on alone
@@ -124,7 +126,7 @@ class Evaluator:
 
     @cached_property
     def extractors(self) -> dict[str, FeatureExtractorBase]:
-        """By name: the protocol's own, and those of further Fréchet distances. Downloads come one process at a time."""
+        """Load the extractors, by name: the protocol's own and ``also_extractors``; one process at a time downloads."""
         config, own = self.config, ("fid", "isc") if "inception_score" in self.measure.metrics else ("fid",)
         with self.processes.main_first():
             found = {config.extractor: make_extractor(config.extractor, config.extractor_weights, self.device, own)}
@@ -134,17 +136,17 @@ class Evaluator:
 
     @cached_property
     def recognizer(self) -> ClassRecognizer | None:
-        """The classifier trained on the set's images, if it is asked for and there are any."""
+        """Return the classifier trained on the set's images; None if it is off or there is no set."""
         return recognizer(self.data) if self.config.classifier and self.data is not None else None
 
     @cached_property
     def compared(self) -> dict[str, Compared]:
-        """What the reference gives, by extractor."""
+        """Return the reference's statistics and features, by extractor."""
         return {name: self._compared(extractor) for name, extractor in self.extractors.items()}
 
     @cached_property
     def floor(self) -> list[Number]:
-        """The Fréchet distance of the autoencoder's own reconstructions, if it is asked for and there are images."""
+        """Return the Fréchet distance of the autoencoder's reconstructions, as a list: empty if off or without images."""
         statistics = self.compared[self.config.extractor].statistics
         if not self.config.reconstruction or self.data is None or self.decoder is None or statistics is None:
             return []
@@ -154,7 +156,7 @@ class Evaluator:
         return [reconstruction_number(self.data, self.decoder, extractor, statistics, self.config, protocol)]
 
     def names(self, *, labelled: bool = True) -> list[str]:
-        """Return what the numbers that are asked for are called; ``labelled``: whether the samples have classes."""
+        """Return the names of the numbers asked for; ``labelled``: whether the samples have classes."""
         kinds = {"precision_recall": ("precision", "recall")}
         counts = sorted({self.config.samples, *self.measure.also_samples}, reverse=True)
         names = [
@@ -166,16 +168,17 @@ class Evaluator:
         ]
         if self.config.classifier and self.data is not None and labelled:
             names += ["class_accuracy", "class_accuracy_real_held_out"]
-        if self.config.reconstruction and self.data is not None and FRECHET in self.measure.metrics:
+        measured = self.data is not None and self.decoder is not None and FRECHET in self.measure.metrics
+        if self.config.reconstruction and self.data is not None and measured:
             names.append(number_name(RECONSTRUCTION, self.config.extractor, min(self.config.samples, len(self.data))))
         return names
 
     def protocol(self) -> Protocol:
-        """Return the protocol of the distance in the protocol's own features."""
+        """Return the protocol of the Fréchet distance in the features of ``evaluation.extractor``."""
         return self.protocol_of(self.extractors[self.config.extractor], self.config.samples)
 
     def protocol_of(self, extractor: FeatureExtractorBase, samples: int, compared_with: str | None = None) -> Protocol:
-        """Return the protocol of ``samples`` samples in an extractor's features, ``compared_with`` all real images (None)."""
+        """Return the protocol for one extractor and number of samples; ``compared_with``: None is all real images."""
         config = self.config
         return Protocol(
             samples=samples,
@@ -202,7 +205,10 @@ class Evaluator:
         if {"kid", "precision_recall"} & set(metrics):
             real = image_features(self.reference.images(self.measure.reference_images), extractor, self.device)
             if len(real) <= NEIGHBOURS:
-                raise UserError(f"{len(real)} real images are too few for KID, precision and recall: leave these out")
+                raise UserError(
+                    f"{len(real)} real images (measure.reference_images={self.measure.reference_images}) are too few for "
+                    f"KID, precision and recall, which need {NEIGHBOURS + 1}: use more, or leave these out of measure.metrics"
+                )
         return Compared(statistics, real)
 
     def _in_features_of(self, name: str, samples: Samples, features: dict[str, Tensor]) -> Iterator[Number]:
@@ -230,7 +236,7 @@ class Evaluator:
                 yield Number("inception_score", estimate.value, protocol, estimate)
 
     def _of_classes(self, samples: Samples, features: dict[str, Tensor]) -> Iterator[Number]:
-        """Yield how often the classifier gives the class asked for, and on real images that it has not seen."""
+        """Yield the classifier's agreement with the requested classes, and its accuracy on held-out real images."""
         if samples.labels is None or self.recognizer is None:
             return
         right = of_share(float((features[CLASSES] == samples.labels).double().mean()), self.config.samples)

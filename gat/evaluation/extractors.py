@@ -100,5 +100,5 @@ def require_extractor(name: str) -> None:
 
 
 def extractor_tag(extractor: FeatureExtractorBase) -> str:
-    """Its name and the first digits of its weights' SHA-256: ``efficientnet-lite0@0123456789ab``."""
+    """Return name and first digits of the weights' SHA-256: ``efficientnet-lite0@0123456789ab``."""
     return f"{extractor.get_name()}@{frozen_digest(extractor)[:12]}"

@@ -40,7 +40,7 @@ class SampleFeatures:
     extractors: Mapping[str, FeatureExtractorBase]
     recognizer: ClassRecognizer | None
     folder: Path
-    """Where shards lie meanwhile, in a folder of their own per :meth:`Samples.facts`."""
+    """Holds a folder of shards, named by a hash of everything that the features depend on."""
     device: torch.device
 
     @property
@@ -50,14 +50,14 @@ class SampleFeatures:
 
     @cached_property
     def home(self) -> Path:
-        """A folder named after what the features depend on."""
+        """Return the folder of the shards, named by a hash of what the features depend on."""
         tags = [[extractor_tag(e), *e.features_list] for e in self.extractors.values()]
         made_by = [versions(), git_state()["commit"], self.count, SHARD, self.recognizer is not None]
         known = json.dumps([self.samples.facts(), tags, *made_by], sort_keys=True)
         return self.folder / f"{FOLDER}{hashlib.sha256(known.encode()).hexdigest()[:12]}"
 
     def make(self) -> None:
-        """Make the shards that are not there, together with other processes."""
+        """Compute the missing shards, sharing the work with other processes."""
         files = self.files
         with tqdm(total=len(files), desc="samples", unit="shard", leave=False, disable=None) as shown:
 

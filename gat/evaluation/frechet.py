@@ -70,9 +70,9 @@ def frechet_distance(a: Statistics, b: Statistics, device: torch.device = CPU) -
 
 
 def root_and_product(a: Statistics, b: Statistics, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return R = S_b^(1/2) and R S_a R, both symmetric (d, d), float64, on ``device``.
+    """Return Q = S_b^(1/2) and Q S_a Q, both symmetric (d, d), float64, on ``device``.
 
-    The eigenvalues of R S_a R are those of S_a S_b, but real, by a symmetric solver, and on a GPU where there is one.
+    Q S_a Q has the eigenvalues of S_a S_b, but is symmetric: a symmetric solver finds them, stably and on a GPU too.
     """
     check_width(len(a.mu), len(b.mu))
     sigma_a, sigma_b = (torch.from_numpy(s.sigma).to(device) for s in (a, b))
@@ -82,7 +82,7 @@ def root_and_product(a: Statistics, b: Statistics, device: torch.device) -> tupl
 
 
 def distance_of(a: Statistics, b: Statistics, eigenvalues: Tensor) -> float:
-    """Return the distance, given the ``eigenvalues`` (d,) of R S_a R; those below 0, by rounding, count as 0."""
+    """Return the distance from the ``eigenvalues`` (d,) of Q S_a Q; negative ones, which are rounding, count as 0."""
     shift = float(((a.mu - b.mu) ** 2).sum())
     return shift + float(np.trace(a.sigma) + np.trace(b.sigma)) - 2 * float(eigenvalues.clamp(min=0).sqrt().sum())
 

@@ -1,4 +1,4 @@
-"""Kinds of numbers about samples, and what a number is called. Nothing heavy is imported."""
+"""Kinds of numbers about samples, and their names. Imports nothing heavy."""
 
 from gat.evaluation.protocol import INCEPTION
 
@@ -13,8 +13,8 @@ KINDS = {
     "class_accuracy": "class_accuracy",
     "class_accuracy_real_held_out": "class_accuracy_real_held_out",
 }
-"""Every kind, with what its numbers are called; a Fréchet distance is called after its features."""
-LABELS = {  # how the Fréchet distance in these features is called in the literature, and the suffix of other numbers
+"""Every kind and the stem of its names; a Fréchet distance is named after its features."""
+LABELS = {  # the literature's name of the Fréchet distance in these features, and the suffix of other numbers
     INCEPTION: ("FID", ""),
     "clip-vit-b-32": ("CLIP-FID", "-CLIP"),
     "dinov2-vit-l-14": ("FD-DINOv2", "-DINOv2"),
@@ -23,9 +23,9 @@ LABELS = {  # how the Fréchet distance in these features is called in the liter
 
 
 def number_name(kind: str, extractor: str, samples: int) -> str:
-    """Return what a number is called: ``FID-50K``, ``KID-EfficientNetLite0-1K``, ``FID-5K-reconstruction``.
+    """Return the name of a number: ``FID-50K``, ``KID-EfficientNetLite0-1K``, ``FID-5K-reconstruction``.
 
-    It says the features unless they are Inception's, and the number of samples.
+    It names the features, unless they are Inception's, and the number of samples.
     """
     if kind.startswith("class_accuracy"):
         return KINDS[kind]

@@ -32,7 +32,7 @@ def frechet(features: Tensor, reference: Statistics, covariance: str) -> Estimat
 
 
 class Spectrum(NamedTuple):
-    """``root`` R^1/2 (d, d), and the eigenvalues ``values`` (d,) and eigenvectors ``vectors`` (d, d) of R^1/2 S R^1/2."""
+    """R^1/2 ``root`` (d, d), and eigenvalues ``values`` (d,), eigenvectors ``vectors`` (d, d) of R^1/2 S R^1/2."""
 
     root: Tensor
     values: Tensor
@@ -42,9 +42,9 @@ class Spectrum(NamedTuple):
 def frechet_influences(
     features: Tensor, own: Statistics, reference: Statistics, spectrum: Spectrum
 ) -> NDArray[np.float64]:
-    """Return (n,): 2 (mu - m) (x - mu) + (x - mu)' (1 - T) (x - mu), less its mean; T is the optimal map from S to R.
+    """Return influences (n,): 2 (mu - m) (x - mu) + (x - mu)' (1 - T) (x - mu), less its mean; T: optimal map from S to R.
 
-    With mu, S of the samples and m, R of the reference, T = R^1/2 (R^1/2 S R^1/2)^-1/2 R^1/2 is half the gradient of
+    With mu, S of the samples and m, R of the reference, T = R^1/2 (R^1/2 S R^1/2)^-1/2 R^1/2 is the gradient of
     2 tr (R^1/2 S R^1/2)^1/2 by S. Where S is singular (n <= d) the inverse is taken on its range, in which the samples lie.
     """
     device, (root, values, vectors) = features.device, spectrum

@@ -1,4 +1,4 @@
-"""Numbers about samples: none goes without its kind and protocol."""
+"""Numbers about samples, each with its kind and protocol."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,7 @@ class Number:
 
     @property
     def name(self) -> str:
-        """What it is called (:func:`number_name`)."""
+        """Return its name (:func:`number_name`)."""
         return number_name(self.kind, self.protocol.extractor.partition("@")[0], self.protocol.samples)
 
     def as_record(self) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class Protocol:
     """Generated images."""
     decoder: str
     """``own``, of the autoencoder whose latents were trained on; or the one used instead, ``name@digest`` of its weights; or
-    ``given``: of images that somebody gives."""
+    ``given``: images from the user, whose decoder is unknown."""
     truncation: float
     """psi; 0 is off."""
     to_uint8: str

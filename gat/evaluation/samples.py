@@ -1,4 +1,4 @@
-"""The images that are measured: a generator's samples, or images that somebody gives (ADM's ``.npz``, a folder of PNGs).
+"""The images to measure: a generator's samples, or images from the user (ADM's ``.npz``, a folder of PNGs).
 
 Shapes: n samples, B batch, P image side in pixels.
 """
@@ -32,12 +32,12 @@ class Samples(Protocol):
 
     @property
     def labels(self) -> Tensor | None:
-        """Class asked for of each (n,), on the CPU; None where nobody asked for one."""
+        """Requested class of each image (n,), on the CPU; None if classes are unknown."""
         ...
 
     @property
     def image_px(self) -> int:
-        """P."""
+        """Side of the images, in pixels."""
         ...
 
     def batches(self, rows: slice) -> Iterator[Tensor]:
@@ -45,16 +45,16 @@ class Samples(Protocol):
         ...
 
     def facts(self) -> dict[str, Any]:
-        """Return everything that the images depend on, for JSON."""
+        """Return what identifies the images, for JSON."""
         ...
 
     def rules(self, of: protocol.Protocol) -> protocol.Protocol:
-        """Return the protocol ``of`` a generator's samples, less what does not hold for these."""
+        """Return ``of``, a protocol of generated samples, changed to what is known of these images."""
         ...
 
 
 class GeneratedSamples:
-    """Samples of a generator under the rules of ``config``. ``facts``: of its weights."""
+    """Samples of a generator under the rules of ``config``; ``facts`` identify its weights."""
 
     def __init__(self, subject: Subject, config: EvaluationConfig, facts: dict[str, Any]) -> None:
         self.subject, self.config, self.generator_facts = subject, config, facts
@@ -62,7 +62,7 @@ class GeneratedSamples:
         self.z, self.labels = draw_inputs(config.samples, subject.generator.dims, config.seed, config.labels)
 
     def batches(self, rows: slice) -> Iterator[Tensor]:
-        """Yield them, on the generator's device."""
+        """Yield the images of ``rows`` as uint8 batches (B, 3, P, P) on the generator's device."""
         subject, config = self.subject, self.config
         return sample_images(
             subject.generator,
@@ -76,7 +76,7 @@ class GeneratedSamples:
         )
 
     def facts(self) -> dict[str, Any]:
-        """Return the facts of weights, decoder and rules."""
+        """Return what identifies weights, decoder and rules."""
         rules = self.config
         return self.generator_facts | {
             "decoder": [frozen_digest(self.subject.decoder), self.subject.scale],
@@ -84,14 +84,14 @@ class GeneratedSamples:
         }
 
     def rules(self, of: protocol.Protocol) -> protocol.Protocol:
-        """Return it as it is."""
+        """Return ``of`` unchanged."""
         return of
 
 
 class GivenSamples:
-    """The first ``count`` images of ADM's ``.npz`` (``arr_0``) or of a folder of PNGs, by name.
+    """The first ``count`` images, by file name, of a folder of PNGs, or of ``arr_0`` in ADM's ``.npz``.
 
-    Raises :class:`UserError` if there are fewer, or they are no square RGB images of one size and 8 bits.
+    Raises :class:`UserError` if there are fewer, or one is not a square RGB image of the first one's size (PNGs: when read).
     """
 
     labels = None
@@ -109,18 +109,19 @@ class GivenSamples:
             there, self.image_px = self.array.shape[:2]
         if there < 2:
             raise UserError(
-                f"samples={place}: holds {there} images: give a folder of PNGs, or an .npz with images in arr_0"
+                f"samples={place}: holds {there} images, at least 2 are needed: give a folder of PNGs, or an .npz with "
+                "images in arr_0"
             )
         if there < count:
             raise UserError(
-                f"samples={place}: holds {there} images, fewer than evaluation.samples={count}: use more, or set "
+                f"samples={place}: holds {there} images, fewer than evaluation.samples={count}: give more images, or set "
                 f"evaluation.samples={there}"
             )
         self.count = count
 
     @cached_property
     def array(self) -> "np.ndarray[Any, np.dtype[np.uint8]]":
-        """The images of the ``.npz``."""
+        """Open the images (n, P, P, 3) of the ``.npz``."""
         try:
             return images_in(self.place)
         except UNREADABLE as error:
@@ -134,15 +135,14 @@ class GivenSamples:
             with Image.open(file) as image:
                 mode, pixels = image.mode, np.array(image)
         except (OSError, ValueError, Image.DecompressionBombError) as error:
-            raise UserError(f"{file}: cannot be read as a PNG ({first_line(error)})") from error
+            raise UserError(f"{file}: cannot be read as a PNG ({first_line(error)}): remove or replace it") from error
         if mode != "RGB" or pixels.shape[0] != pixels.shape[1]:
-            raise UserError(
-                f"{file}: is {mode} of {pixels.shape[1]} x {pixels.shape[0]} pixels, not a square RGB image"
-            )
+            size = f"{pixels.shape[1]} x {pixels.shape[0]} pixels"
+            raise UserError(f"{file}: is {mode}, {size}, not a square RGB image: convert or remove it")
         return pixels
 
     def batches(self, rows: slice) -> Iterator[Tensor]:
-        """Yield them, on the CPU."""
+        """Yield the images of ``rows`` as uint8 batches (B, 3, P, P) on the CPU."""
         for start in range(rows.start, min(rows.stop, self.count), self.batch_size):
             stop = min(start + self.batch_size, rows.stop, self.count)
             if self.files:
@@ -150,26 +150,28 @@ class GivenSamples:
                 odd = next((i for i, image in enumerate(images) if len(image) != self.image_px), None)
                 if odd is not None:
                     raise UserError(
-                        f"{self.files[start + odd]}: has {len(images[odd])} pixels a side, the first image {self.image_px}: "
+                        f"{self.files[start + odd]}: is {len(images[odd])} pixels wide, the first image {self.image_px}: "
                         "give images of one size"
                     )
                 batch = np.stack(images)
             else:
                 batch = np.array(self.array[start:stop])
-            yield torch.from_numpy(batch).permute(0, 3, 1, 2).contiguous()  # as samples are: sums in the same order
+            yield (
+                torch.from_numpy(batch).permute(0, 3, 1, 2).contiguous()
+            )  # the memory layout of generated samples, so that sums run in the same order
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the file, or of the folder's images."""
+        """Return the SHA-256 of the file, or of the folder's images."""
         if not self.files:
             return sha256(self.place)
         return hashlib.sha256("".join(sha256(file) for file in self.files[: self.count]).encode()).hexdigest()
 
     def facts(self) -> dict[str, Any]:
-        """Return the images' place and digest."""
+        """Return what identifies the images: place and digest."""
         return {"samples": str(self.place), "kind": "images", "sha256": self.digest}
 
     def rules(self, of: protocol.Protocol) -> protocol.Protocol:
-        """Return it without the rules by which a generator draws: nobody knows them of given images."""
+        """Return ``of`` with the rules of drawing replaced by ``given``; truncation, also unknown, is recorded as 0."""
         given = protocol.GIVEN
         return replace(of, decoder=given, truncation=0.0, to_uint8=given, labels=given)

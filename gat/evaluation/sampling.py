@@ -43,7 +43,7 @@ def sample_images(
     conversion: str,
     batch_size: int,
 ) -> Iterator[Tensor]:
-    """Decoded samples of z (count, z_dim) and labels (count,), as uint8 batches (B, 3, P, P) on the generator's device.
+    """Yield decoded samples of z (count, z_dim), labels (count,): uint8 batches (B, 3, P, P) on the generator's device.
 
     ``conversion``: see :func:`gat.data.images.to_uint8`. :class:`UserError`, after the last, for a generator that draws no
     numbers.

@@ -33,11 +33,12 @@ def load_statistics(file: Path, extractor: str | None = None, image_px: int | No
         with np.load(file) as arrays:
             mu, sigma = arrays["mu"], arrays["sigma"]
             origin = json.loads(str(arrays["origin"])) if "origin" in arrays else {}
-        if not isinstance(origin, dict):
-            raise TypeError(f"origin is {type(origin).__name__}, not a mapping")
-        side = origin.get("image_px") or images_side(file)
+        side = images_side(file)
     except UNREADABLE as error:
         raise UserError(f"{file}: no reference statistics ({error}): it must be an .npz with mu and sigma") from error
+    if not isinstance(origin, dict):
+        raise UserError(f"{file}: its origin is a {type(origin).__name__}, not a JSON mapping: compute the file again")
+    side = origin.get("image_px") or side
     check_statistics(file, mu, sigma)
     if extractor and origin.get("extractor", extractor) != extractor:
         raise UserError(
@@ -52,9 +53,9 @@ def load_statistics(file: Path, extractor: str | None = None, image_px: int | No
 
 def check_statistics(file: Path, mu: NDArray[Any], sigma: NDArray[Any]) -> None:
     """Raise :class:`UserError` unless ``mu`` (d,) and ``sigma`` (d, d) are a mean and a covariance of real numbers."""
-    again = "fetch it again, or compute it anew"
+    again = "fetch or compute it again"
     if mu.ndim != 1 or not len(mu) or sigma.shape != (len(mu), len(mu)):
-        raise UserError(f"{file}: mu {mu.shape} and sigma {sigma.shape} do not fit: expected (d,) and (d, d)")
+        raise UserError(f"{file}: mu {mu.shape} and sigma {sigma.shape} do not fit, expected (d,) and (d, d): {again}")
     for name, values in (("mu", mu), ("sigma", sigma)):
         if values.dtype.kind not in "fiu":
             raise UserError(f"{file}: {name} is {values.dtype}, not real numbers: {again}")
@@ -65,7 +66,7 @@ def check_statistics(file: Path, mu: NDArray[Any], sigma: NDArray[Any]) -> None:
     eigenvalues = np.linalg.eigvalsh(sigma.astype(np.float64))
     if eigenvalues[0] < -NEGATIVE_TOLERANCE * abs(eigenvalues).max():
         raise UserError(
-            f"{file}: sigma has the negative eigenvalue {eigenvalues[0]:.3g}, so it is no covariance: {again}"
+            f"{file}: sigma has the eigenvalue {eigenvalues[0]:.3g} < 0, so it is not a covariance: {again}"
         )
 
 
@@ -95,9 +96,9 @@ def images_side(file: Path) -> int | None:
 
 
 def images_in(file: Path) -> NDArray[np.uint8]:
-    """Return the uint8 images (n, P, P, 3) of an ``.npz`` of ADM's, memory-mapped where they are not compressed.
+    """Return the uint8 images (n, P, P, 3) in ADM's ``.npz``, memory-mapped if stored uncompressed.
 
-    KeyError if it has none, ValueError if they are something else, and the errors of ``UNREADABLE`` for a damaged file.
+    Raises KeyError without ``arr_0``, ValueError if it holds something else, and ``UNREADABLE`` errors for damage.
     """
     if images_side(file) is None:
         raise KeyError("no arr_0")

@@ -108,7 +108,7 @@ class Generator(nn.Module):
         self.aligned_block = dims.depth - 1 if dims.aligned_block is None else dims.aligned_block
 
     def style(self, z: Tensor, labels: Tensor, truncation: float = 0.0) -> Tensor:
-        """Return w (B, d) of z (B, z_dim) and labels (B,); ``truncation``: psi of the pull to the class mean, 0 is off."""
+        """Return w (B, d) of z (B, z_dim) and labels (B,), pulled to the class means by ``truncation`` (psi; 0 is off)."""
         embedded = second_moment_norm(self.class_embedding(labels))
         w = self.mapping(torch.cat([embedded, second_moment_norm(z)], dim=1))
         if truncation:
@@ -152,7 +152,7 @@ class Generator(nn.Module):
         skip_blocks: Collection[int] = (),
         record: dict[str, Tensor] | None = None,
     ) -> Tensor:
-        """z (B, z_dim), labels (B,) int64 -> stages (K, B, C, H, W), earliest stage first."""
+        """Generate stages (K, B, C, H, W), earliest first, from z (B, z_dim) and labels (B,) int64."""
         return self.synthesize(self.style(z, labels, truncation), skip_blocks=skip_blocks, record=record)
 
     @torch.no_grad()

@@ -176,9 +176,9 @@ def discriminator_loss(
 def _shown(
     real: Tensor, fake: Tensor, noise: PairNoise, penalty_noise: PenaltyNoise, objective: Objective, copied: slice
 ) -> list[Tensor]:
-    """What D sees: real and fake stages (K, B, C, H, W), and the perturbed copies of the rows ``copied`` of both.
+    """Return what D sees: real and fake stages (K, B, C, H, W), and perturbed copies of the rows ``copied`` of both.
 
-    Every image of a sample is augmented about the means of one: the real image, or the fake's last stage.
+    Colour augmentation takes a sample's means from one image: the real one, or the last stage of the fake.
     """
     stages, sigma, of_copies, steps = len(fake), objective.penalty_sigma, noise.rows(copied), penalty_noise.rows(copied)
     moved_real, moved_fake = real[copied] + sigma * steps.real, fake[:, copied] + sigma * steps.fake
@@ -193,7 +193,7 @@ def _shown(
 
 
 def _all_stages(image: Tensor, stages: int) -> Tensor:
-    """(B, C, H, W) -> (K, B, C, H, W): a real image is the same at every stage."""
+    """Repeat real images (B, C, H, W) for every stage: (K, B, C, H, W)."""
     return image.expand(stages, *image.shape)
 
 

@@ -51,7 +51,7 @@ def teacher_shift(cells: Tensor, teacher_px: int, latent_side: int, translation:
 def move_images(images: Tensor, shift_rows: Tensor, shift_columns: Tensor, flip: Tensor) -> Tensor:
     """Translate, then flip normalised images (B, 3, P, P) as the latents were; shifts in pixels and flip (B,).
 
-    Zeros come in: of a normalised image, its normalisation's mean colour.
+    Borders are filled with zeros: in a normalised image, the mean colour of the normalisation.
     """
     side = images.shape[-1]
     pixels = torch.arange(side, device=images.device)

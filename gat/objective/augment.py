@@ -82,9 +82,9 @@ def cutout_cells(side: int) -> int:
 def augment(images: Tensor, params: AugmentParams, means_of: Tensor) -> Tensor:
     """Apply one draw per sample: (..., B, C, H, W) -> the same shape; leading axes (stages) share the draw.
 
-    ``means_of`` (B, C, H, W): the image about whose means saturation and contrast turn. The release keeps these means among
-    the parameters that it reuses, so they are those of a fake's last stage for all its stages, and those of the unperturbed
-    image for a perturbed copy (``losses/diffaug.py`` and ``losses/Rp_PT_loss.py`` there). Gradients flow through them.
+    ``means_of`` (B, C, H, W): the images whose means saturation and contrast are taken about. The release stores these
+    means with the draws and reuses both: all stages of a fake use those of its last stage, a perturbed copy those of the
+    unperturbed image (its ``losses/diffaug.py``, ``losses/Rp_PT_loss.py``). Gradients flow through the means.
     """
     return _move_and_cut(_color(images, params, means_of), params)
 

@@ -26,7 +26,7 @@ GRID_SEED_OFFSET = 1
 
 
 class RunEvaluation:
-    """Decoder, extractor and reference of a run's evaluations, held from one to the next."""
+    """The decoder, extractor and reference of a run's evaluations, loaded once."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class RunEvaluation:
         processes: Processes = ALONE,
         folder: Path = Path(),
     ) -> None:
-        """``folder``: where features of samples lie meanwhile."""
+        """Load what every evaluation needs; ``folder`` holds features of samples until they are measured."""
         rules = config.evaluation
         check_rules(rules)
         self.rules, self.scale, self.folder = rules, data.manifest.scale, folder
@@ -57,7 +57,7 @@ class RunEvaluation:
         self.evaluator.prepare()
 
     def numbers(self, generator: Generator, run: str, step: int) -> list[Number]:
-        """Return the numbers of ``generator``, that of the run of identity ``run`` after ``step`` steps.
+        """Return the numbers of ``generator``, as the run of identity ``run`` has it after ``step`` steps.
 
         In several processes each makes its share of the samples; the main one gets the numbers, the others [].
         """
@@ -86,15 +86,16 @@ class RunEvaluation:
 
 
 def add_evaluations(config: Config, folder: RunFolder, device: torch.device, processes: Processes) -> None:
-    """Measure an ended run's kept checkpoints, up to the length asked for, by the evaluation of ``config``, where that is missing, and keep the numbers.
+    """Evaluate an ended run's kept checkpoints by ``config.evaluation``, where missing, and store the numbers.
 
     Raises :class:`UserError` if there is no checkpoint of the run's end.
     """
-    steps = folder.unevaluated(config.training.eval_steps)
-    if config.training.total_steps not in steps:
+    steps, end = folder.unevaluated(config.training.eval_steps), config.training.total_steps
+    if end not in steps:
         raise UserError(
-            f"run folder {folder.path}: the run has ended without this evaluation, and no checkpoint of its end is kept: "
-            f"set another paths.run, or the evaluation of {folder.config_file}"
+            f"run folder {folder.path}: the run ended at step {end} without this evaluation, and the checkpoint of that "
+            "step is not kept: set another paths.run to train it again, or use the evaluation settings in "
+            f"{folder.config_file}"
         )
     with processes.main_first():
         data = prepare(config.data, config.autoencoder, Path(config.paths.prepared), device, config.loader.workers)

@@ -55,9 +55,9 @@ class Feed:
 def teacher_tokens(
     teacher: Teacher | CachedTokens, rows: Rows, augment: AugmentParams, latent_side: int, translation: str
 ) -> TeacherTokens:
-    """Tokens of the images of ``rows``, flipped and (but for cached ones) moved as their latents will be.
+    """Return tokens of the images of ``rows``, flipped and (unless cached) moved as their latents will be.
 
-    Images are normalised before they move, so that the teacher's mean colour comes in (the release's ``encode_feature``).
+    Images are normalised before they move, so that borders get the mean colour (the release's ``encode_feature``).
     """
     if isinstance(teacher, CachedTokens):
         return teacher.tokens(rows.rows, augment.flip)

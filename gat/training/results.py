@@ -1,7 +1,7 @@
-"""What a run leaves for others to read: its record and its metrics. Nothing heavy is imported: looking must be quick.
+"""Files that a run leaves for others: its record and metrics. Imports nothing heavy, so that looking is quick.
 
-A line of ``metrics.jsonl`` has the metrics of training at a step, and at an evaluation ``evaluations``: by the id of the
-evaluation's settings, by name, each number with its ``kind``, ``value`` and the id of its ``protocol``.
+A line of ``metrics.jsonl`` holds the training metrics of a step. After an evaluation it also has ``evaluations``: id of
+the evaluation's settings -> name of a number -> its ``kind``, ``value`` and ``protocol`` (an id).
 """
 
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 METRICS, RECORD, PROTOCOLS = "metrics.jsonl", "record.json", "protocols.json"
-FIRST_NUMERICS = 1  # of records without a word about it
+FIRST_NUMERICS = 1  # of records that do not name a version
 Line = Mapping[str, Any]
 
 
@@ -21,24 +21,24 @@ def read_record(folder: Path, identity: str) -> dict[str, Any] | None:
 
 
 def any_record(folder: Path) -> dict[str, Any] | None:
-    """Return the record in ``folder``, whatever run it is of; None if there is none."""
+    """Return the record in ``folder``, of whichever run; None if there is none."""
     file = folder / RECORD
     record: dict[str, Any] | None = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
     return record
 
 
 def numerics_of(record: Mapping[str, Any]) -> int:
-    """Return the version of the numerics (:mod:`gat.numerics`) that a record is of."""
+    """Return a record's version of the numerics (:mod:`gat.numerics`)."""
     return int(record.get("numerics", FIRST_NUMERICS))
 
 
 def diverged_by(record: Mapping[str, Any], steps: int) -> bool:
-    """Whether the run of ``record`` had diverged within so many steps."""
+    """Return whether the run of ``record`` had diverged within so many steps."""
     return record["diverged"] is not None and record["diverged"]["step"] <= steps
 
 
 def reaches(record: Mapping[str, Any], steps: int) -> bool:
-    """Whether the ended run of ``record`` went so many steps, or diverged before."""
+    """Return whether the ended run of ``record`` went so many steps, or diverged before."""
     return diverged_by(record, steps) or record["final_metrics"]["step"] >= steps
 
 
@@ -56,7 +56,7 @@ def read_protocols(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def numbers_of(line: Line, evaluation: str = "") -> dict[str, dict[str, Any]]:
-    """Return the numbers of a line by name: those of the ``evaluation`` of that id, or (no id) of its first."""
+    """Return a line's numbers by name, of the evaluation with that id; without an id, of the line's first."""
     evaluations = line.get("evaluations", {})
     found: dict[str, dict[str, Any]] = (
         evaluations.get(evaluation, {}) if evaluation else next(iter(evaluations.values()), {})
@@ -65,7 +65,7 @@ def numbers_of(line: Line, evaluation: str = "") -> dict[str, dict[str, Any]]:
 
 
 def number_of_kind(line: Line, kind: str, evaluation: str = "") -> tuple[str, dict[str, Any]] | None:
-    """Return name and number of the first of a ``kind`` in a line; None if it has none."""
+    """Return name and number of the first number of this ``kind`` in a line; None if there is none."""
     return next(
         ((name, number) for name, number in numbers_of(line, evaluation).items() if number["kind"] == kind), None
     )

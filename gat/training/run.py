@@ -26,11 +26,9 @@ from gat.training.trainer import Trainer
 
 
 def run(config: Config) -> dict[str, Any] | None:
-    """Carry out the run of ``config``, or go on with it; an ended run is not repeated, but for a further evaluation.
+    """Start or resume the run of ``config``; an ended run is not repeated, only a missing evaluation is added.
 
-    Returns its record.
-
-    With several processes each calls this; only the main one gets the record, the others None. Raises
+    Returns its record.     With several processes each calls this; only the main one gets the record, the others None. Raises
     :class:`gat.errors.UserError` for a mistake of the user's, :class:`gat.errors.Interrupted` after a signal,
     :class:`gat.errors.LostProcessError` when another process of the run has died.
     """
@@ -75,7 +73,7 @@ def run(config: Config) -> dict[str, Any] | None:
 def evaluated(
     record: dict[str, Any], config: Config, folder: RunFolder, device: torch.device, processes: Processes
 ) -> dict[str, Any] | None:
-    """Add the numbers of a further evaluation to an ended run; returns its record with them, in the main process."""
+    """Add a further evaluation to an ended run, and return its record with the numbers (main process; else None)."""
     with folder.held() if processes.is_main else nullcontext():
         add_evaluations(config, folder, device, processes)
         if not processes.is_main:
@@ -120,7 +118,7 @@ def write_record(
 
 
 def by_rounding(trainer: Trainer, processes: Processes) -> dict[str, Any]:
-    """What changes a result by rounding alone, as it was carried out: no part of the run's identity."""
+    """Return the circumstances that change results by rounding alone; they are not part of the run's identity."""
     training = trainer.config.training
     return {
         "device": trainer.device.type,

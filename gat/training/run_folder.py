@@ -45,11 +45,11 @@ WITHOUT_EFFECT: dict[str, tuple[str, ...] | None] = {
     "training": ("log_steps", "checkpoint_steps", "keep_steps", "keep_checkpoints"),
     "evaluation": ("batch_size", "grid_columns", "grid_classes"),
 }
-"""Settings that change no number; None: all of a group."""
+"""Settings that change no number beyond rounding; None: the whole group."""
 BY_ROUNDING: dict[str, tuple[str, ...]] = {
     "training": ("accumulation", "activation_checkpointing", "compile", "device"),
 }
-"""Settings that change results by rounding alone. They are no part of a run's identity, and stand in its record."""
+"""Settings that change results by rounding alone: not in a run's identity, but in its record."""
 OF_EVALUATION: dict[str, tuple[str, ...] | None] = {"evaluation": None, "training": ("eval_steps", "total_steps")}
 """Settings that change what is measured and how far a run goes, not what is trained.
 
@@ -63,17 +63,17 @@ def identity(config: Config) -> str:
 
 
 def evaluation_id(config: Config) -> str:
-    """Return the hash of the settings that determine a run's numbers beside its networks; empty if there are none."""
+    """Return a hash of the settings that determine a run's numbers, given its networks; empty without an evaluation."""
     return _hash(_less(_not_neutral(config), WITHOUT_EFFECT)["evaluation"]) if config.evaluation.samples else ""
 
 
 def trained(config: Config) -> dict[str, Any]:
-    """Return the settings that determine the trained networks but for rounding, less those at their neutral values."""
+    """Return the settings, not at their neutral values, that determine the trained networks up to rounding."""
     return _less(effective(config), OF_EVALUATION)
 
 
 def effective(config: Config) -> dict[str, Any]:
-    """Return the settings that determine the trained networks and their numbers but for rounding.
+    """Return the settings that determine the trained networks and their numbers up to rounding.
 
     A setting at its neutral value (its default in gat/config.py) is left out, so that a new one changes no identity. A
     discriminator_size of null is the same as the generator's size by name.
@@ -84,7 +84,7 @@ def effective(config: Config) -> dict[str, Any]:
 
 
 def _not_neutral(settings: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass, and of those in it, that have no default or another value."""
+    """Return a dataclass's fields, nested ones too, that have no default or differ from it."""
     values = {field: getattr(settings, field.name) for field in fields(settings)}
     return {
         field.name: _not_neutral(value) if is_dataclass(value) else value
@@ -94,7 +94,7 @@ def _not_neutral(settings: Any) -> dict[str, Any]:
 
 
 def has_effect(setting: str) -> bool:
-    """Whether a setting, by its dotted name, can change the networks or their numbers by more than rounding."""
+    """Return whether a setting (dotted name) can change networks or numbers by more than rounding."""
     group, _, name = setting.partition(".")
     return all(
         (names := without.get(group, ())) is not None and name not in names for without in (WITHOUT_EFFECT, BY_ROUNDING)
@@ -121,7 +121,7 @@ def run_name(config: Config) -> str:
 
 
 def earlier_run(place: Path, config: Config) -> str | None:
-    """Say which run beside ``place`` has the same settings but older numerics; None if there is none."""
+    """Return a line about a run beside ``place`` with these settings and older numerics; None if there is none."""
     wanted = _less(_less(_less(asdict(config), WITHOUT_EFFECT), BY_ROUNDING), OF_EVALUATION)
     wanted["model"]["discriminator_size"] = config.model.discriminator_size or config.model.size
     for folder in sorted(place.parent.glob(f"{place.name.rpartition('-')[0]}-*")):
@@ -132,7 +132,7 @@ def earlier_run(place: Path, config: Config) -> str | None:
         theirs["model"]["discriminator_size"] = theirs["model"]["discriminator_size"] or theirs["model"]["size"]
         if all(theirs.get(group, {}).get(name, v) == v for group in wanted for name, v in wanted[group].items()):
             version = numerics_of(record)
-            return f"{folder}: the same run of version {version} of the numerics ({mark_of(version)}) is kept"
+            return f"{folder}: holds the same run under version {version} of the numerics ({mark_of(version)}), which is kept"
     return None
 
 
@@ -171,7 +171,9 @@ class RunFolder:
                 killed = (*self.path.glob(".*.????????"), *self.checkpoints.glob(".*.????????"))
                 for partial in killed:  # of a process that died in the middle of writing
                     partial.unlink()
-                for features in self.path.glob(f"{FOLDER}*"):  # of an evaluation cut short: its step is trained again
+                for features in self.path.glob(
+                    f"{FOLDER}*"
+                ):  # left by an evaluation that was interrupted: it is repeated
                     shutil.rmtree(features)
                 if config is not None:
                     with replacing(self.config_file) as file:
@@ -197,7 +199,10 @@ class RunFolder:
             )
         if other is not None:
             if other.get("identity") != self.identity:
-                raise UserError(f"run folder {self.path}: holds an ended run of other settings: set another paths.run")
+                raise UserError(
+                    f"run folder {self.path}: holds an ended run of other settings (see its config.yaml): set another "
+                    "paths.run"
+                )
             if not self.all_checkpoints():
                 raise UserError(
                     f"run folder {self.path}: the run ended after {other['final_metrics']['step']} steps and keeps no "
@@ -205,7 +210,7 @@ class RunFolder:
                 )
 
     def lacks_numbers(self, record: dict[str, Any]) -> bool:
-        """Whether the ended run of ``record`` has no numbers of this configuration's evaluation at its length.
+        """Return whether the ended run of ``record`` lacks the numbers of this configuration's evaluation at its length.
 
         Raises :class:`UserError` for a longer run whose metrics have no line there.
         """
@@ -285,7 +290,7 @@ class RunFolder:
         return [line["step"] for line in due if line["step"] in kept and not numbers_of(line, self.evaluation)]
 
     def _keep_protocols(self, numbers: Sequence[Number]) -> dict[str, dict[str, Any]]:
-        """Write the protocols of ``numbers``, and return these as a line of metrics has them."""
+        """Write the protocols of ``numbers``; return the numbers in the form of a line of metrics."""
         known = read_protocols(self.path)
         given = {number.protocol.id: number.protocol.as_record() for number in numbers}
         if not given.keys() <= known.keys():
