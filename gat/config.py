@@ -6,7 +6,7 @@ run's identity (:mod:`gat.training.run_folder`), so that a new setting renames n
 Units stand in the names: ``_px`` pixels, ``_steps`` training iterations, ``_images`` images.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass
@@ -25,6 +25,12 @@ class ModelConfig:
     """K, number of supervised stages (1 whatever is set here if objective.mng_schedule=none)."""
     num_classes: int | None
     """Classes of the label embeddings; null: as many as the data has."""
+    depth: int | None = None
+    """Blocks of both networks (mini families alone); null: the size's."""
+    width: int | None = None
+    """Width of both networks (mini families alone); null: the size's."""
+    heads: int | None = None
+    """Attention heads of both networks (mini families alone); null: the size's."""
 
 
 @dataclass
@@ -206,7 +212,10 @@ class EvaluationConfig:
     samples: int
     """Generated images per evaluation; 0: no evaluations."""
     extractor: str
-    """torch-fidelity's name of the features: ``efficientnet-lite0`` (offline), ``inception-v3-compat``, ..."""
+    """Features: ``classifier`` (trained on the data set), ``efficientnet-lite0`` (both offline), ``inception-v3-compat``, ...
+
+    All but the first are named as by torch-fidelity.
+    """
     extractor_weights: str | None
     """File with the extractor's weights; null: wherever torch-fidelity finds them."""
     reference: str | None
@@ -231,6 +240,8 @@ class EvaluationConfig:
     grid_classes: int
     """Classes (rows) in the grid, the first ones."""
     seed: int
+    also_extractors: list[str] = field(default_factory=list)
+    """Further features in which Fréchet distances are measured at every evaluation."""
 
 
 @dataclass

@@ -11,11 +11,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from gat.errors import UserError
 from gat.models import Discriminator, Generator
 from gat.models.flops import discriminator_flops, generator_flops, iteration_flops
-from gat.models.sizes import discriminator_dims, find_size, generator_dims
+from gat.models.sizes import Size, body_of, discriminator_dims, find_size, generator_dims, resized
 from gat.objective.adversarial import Objective, TeacherTokens
 from gat.objective.augment import AugmentRates
+from gat.training.check import check
 from gat.training.noise import draw_noise
 from gat.training.step import Batch, training_step
+from tests.conftest import compose_config
 from tests.test_step import SETTINGS, make_networks
 
 # size, patch, parameters of G and D, GFLOPs of G and D: counted from the release's classes at 32x32x4, 1000 classes and
@@ -129,6 +131,37 @@ def test_widths_family_differs_in_width_alone() -> None:
     bodies = [find_size("mini_widths", size) for size in ("S", "B", "L", "XL")]
     assert [body.width for body in bodies] == [32, 64, 128, 256]
     assert {(body.depth, body.width // body.heads) for body in bodies} == {(4, 16)}
+
+
+def test_depth_width_and_heads_can_be_typed_for_the_mini_families() -> None:
+    typed = ("model.family=mini_widths", "model.depth=8", "model.width=96", "model.heads=6")
+    assert body_of(compose_config(*typed).model) == Size(8, 96, 6)
+    assert body_of(compose_config("model.width=32", "model.heads=2").model) == Size(8, 32, 2)
+    assert body_of(compose_config().model) == find_size("mini", "S")
+    sizes = {"patch": 2, "num_classes": 10, "latent_side": 8}
+    dims = resized(generator_dims("mini_widths", "S", **sizes), compose_config(*typed).model)
+    assert (dims.depth, dims.width, dims.heads) == (8, 96, 6)
+
+
+def test_typed_depth_must_carry_the_stages() -> None:
+    dims = generator_dims("mini", "S", patch=2, num_classes=10, latent_side=8)
+    with pytest.raises(UserError, match="depth 6 is not divisible by 4 stages"):
+        resized(dims, compose_config("model.depth=6").model)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("model.width=66",), r"model\.width=66: 4 heads do not divide width 66"),
+        (("model.heads=32",), r"model\.heads=32: 32 heads do not divide width 64 into heads of a multiple of 4"),
+        (("model.depth=0",), r"model\.depth=0: "),
+        (("model=gat", "model.width=64"), r"model\.width=64: can be set in the mini families alone"),
+        (("model.discriminator_size=B", "model.depth=4"), r"model\.depth=4: .* not beside model\.discriminator_size"),
+    ],
+)
+def test_impossible_bodies(overrides: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check(compose_config(*overrides))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from gat.config import Config
 from gat.errors import UserError
 from gat.models.discriminator import DiscriminatorDims
 from gat.models.generator import GeneratorDims
-from gat.models.sizes import discriminator_dims, generator_dims
+from gat.models.sizes import discriminator_dims, generator_dims, resized
 from gat.objective.adversarial import TeacherTokens
 from gat.platform import choose_device
 from gat.rng import make_generator
@@ -69,7 +69,10 @@ def bench_of(config: Config, study: StudyConfig) -> Bench:
     }
     width = study.teacher_width if config.objective.alignment_weight and config.teacher.name else 0
     dims = (
-        generator_dims(model.family, model.size, teacher_width=0, **shared),
-        discriminator_dims(model.family, model.discriminator_size or model.size, teacher_width=width, **shared),
+        resized(generator_dims(model.family, model.size, teacher_width=0, **shared), model),
+        resized(
+            discriminator_dims(model.family, model.discriminator_size or model.size, teacher_width=width, **shared),
+            model,
+        ),
     )
     return Bench(config, study, dims, choose_device(config.training.device))

@@ -11,7 +11,7 @@ from experiments.study.points import ARM, SEED
 from experiments.study.rates import rate_of
 from gat.config import Config
 from gat.models.flops import iteration_flops
-from gat.models.sizes import discriminator_dims, generator_dims
+from gat.models.sizes import discriminator_dims, generator_dims, resized
 from gat.training.run_folder import RunFolder
 
 SECONDS_PER_HOUR = 3600
@@ -39,6 +39,7 @@ def training_flops(config: Config, study: StudyConfig) -> float | None:
     discriminator = discriminator_dims(
         model.family, model.discriminator_size or model.size, teacher_width=study.teacher_width * aligned, **shared
     )
+    generator, discriminator = resized(generator, model), resized(discriminator, model)
     batch = config.training.batch_size
     fraction = objective.penalty_fraction
     per_step = iteration_flops(generator, discriminator, batch, penalty_fraction=fraction, aligned=aligned)

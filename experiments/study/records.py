@@ -72,7 +72,7 @@ def _measured(line: Mapping[str, Any], evaluation: str, record: dict[str, Any]) 
     others = {
         name: number["value"]
         for name, number in numbers_of(line, evaluation).items()
-        if number["kind"] not in (FRECHET, RECONSTRUCTION)
+        if number["kind"] != RECONSTRUCTION and (distance is None or name != distance[0])
     }
     return (metrics | others) | {
         "distance": distance[1]["value"] if distance else None,

@@ -17,11 +17,12 @@ from gat.config import EvaluationConfig, MeasureConfig
 from gat.data.prepared import PreparedSet
 from gat.errors import UserError, require_choice
 from gat.evaluation.classifier import ClassRecognizer, recognizer
+from gat.evaluation.dataset_classifier import dataset_classifier
 from gat.evaluation.extractors import extractor_tag, make_extractor, require_extractor
 from gat.evaluation.features import CLASSES, SampleFeatures, image_features
 from gat.evaluation.frechet import Statistics, check_width
 from gat.evaluation.intervals import of_share
-from gat.evaluation.kinds import FRECHET, RECONSTRUCTION, number_name
+from gat.evaluation.kinds import CLASSIFIER, FRECHET, RECONSTRUCTION, number_name
 from gat.evaluation.measures import NEIGHBOURS, SPLITS, frechet, inception_score, kid, precision_recall
 from gat.evaluation.numbers import Number
 from gat.evaluation.protocol import Protocol, check_rules
@@ -44,7 +45,7 @@ def check_measures(config: EvaluationConfig, measure: MeasureConfig) -> None:
         require_choice("measure.metrics", metric, METRICS)
     if not measure.metrics:
         raise UserError(f"measure.metrics=[] measures nothing: choose from {', '.join(METRICS)}")
-    for name in (config.extractor, *measure.also_extractors):
+    for name in (config.extractor, *config.also_extractors, *measure.also_extractors):
         require_extractor(name)
     if measure.reference_images < 1:
         raise UserError(f"measure.reference_images={measure.reference_images} must be at least 1")
@@ -127,12 +128,23 @@ class Evaluator:
     @cached_property
     def extractors(self) -> dict[str, FeatureExtractorBase]:
         """Load the extractors, by name: the protocol's own and ``also_extractors``; one process at a time downloads."""
-        config, own = self.config, ("fid", "isc") if "inception_score" in self.measure.metrics else ("fid",)
+        config, scored = self.config, "inception_score" in self.measure.metrics
         with self.processes.main_first():
-            found = {config.extractor: make_extractor(config.extractor, config.extractor_weights, self.device, own)}
-            for name in self.measure.also_extractors:
-                found.setdefault(name, make_extractor(name, None, self.device))
+            found = {config.extractor: self._extractor(config.extractor, config.extractor_weights, logits=scored)}
+            for name in (*config.also_extractors, *self.measure.also_extractors):
+                if name not in found:
+                    found[name] = self._extractor(name, None, logits=False)
         return found
+
+    def _extractor(self, name: str, weights: str | None, *, logits: bool) -> FeatureExtractorBase:
+        if name != CLASSIFIER:
+            return make_extractor(name, weights, self.device, ("fid", "isc") if logits else ("fid",))
+        if self.data is None:
+            raise UserError(
+                f"evaluation.extractor={CLASSIFIER} needs prepared images, which it is trained on: choose another extractor, "
+                "or name images by data=... data.root=..."
+            )
+        return dataset_classifier(self.data, self.device, logits=logits)
 
     @cached_property
     def recognizer(self) -> ClassRecognizer | None:

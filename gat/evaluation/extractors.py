@@ -11,6 +11,7 @@ from torch_fidelity.utils import create_feature_extractor
 
 from gat.data.autoencoder import frozen_digest
 from gat.errors import UserError, first_line
+from gat.evaluation.kinds import CLASSIFIER
 from gat.teachers import efficientnet_lite0
 
 EFFICIENTNET_PX = 64
@@ -92,11 +93,10 @@ def make_extractor(
 
 
 def require_extractor(name: str) -> None:
-    """:class:`UserError` unless torch-fidelity's registry has it."""
-    if name not in FEATURE_EXTRACTORS_REGISTRY:
-        raise UserError(
-            f"evaluation.extractor={name!r} is unknown: choose one of {', '.join(FEATURE_EXTRACTORS_REGISTRY)}"
-        )
+    """Raise :class:`UserError` unless it is the data set's classifier or in torch-fidelity's registry."""
+    known = (CLASSIFIER, *FEATURE_EXTRACTORS_REGISTRY)
+    if name not in known:
+        raise UserError(f"evaluation.extractor={name!r} is unknown: choose one of {', '.join(known)}")
 
 
 def extractor_tag(extractor: FeatureExtractorBase) -> str:

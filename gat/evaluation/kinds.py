@@ -2,6 +2,7 @@
 
 from gat.evaluation.protocol import INCEPTION
 
+CLASSIFIER = "classifier"  # the extractor trained on the data set itself
 FRECHET, RECONSTRUCTION = "frechet", "frechet_reconstruction"
 KINDS = {
     FRECHET: "",

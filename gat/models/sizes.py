@@ -6,11 +6,16 @@ to 72), and the widths of the logit and of the alignment projector shrink too (t
 of a head stay.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
+from gat.config import ModelConfig
 from gat.errors import UserError, require_choice
 from gat.models.discriminator import DiscriminatorDims
 from gat.models.generator import GeneratorDims
+
+HEAD_MULTIPLE = 4
+Dims = TypeVar("Dims", GeneratorDims, DiscriminatorDims)
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,41 @@ def find_size(family: str, size: str) -> Size:
     return sizes[size]
 
 
+def body_of(model: ModelConfig) -> Size:
+    """Return depth, width and heads of both networks: those typed as ``model.depth`` and so on, else the size's.
+
+    Raises :class:`UserError` where they cannot be typed (family ``gat``, whose sizes are the paper's, or networks of two
+    sizes) or do not fit each other.
+    """
+    named = find_size(model.family, model.size)
+    typed = {name: value for name in ("depth", "width", "heads") if (value := getattr(model, name)) is not None}
+    if not typed:
+        return named
+    shown = ", ".join(f"model.{name}={value}" for name, value in typed.items())
+    if model.family == "gat" or model.discriminator_size is not None:
+        raise UserError(
+            f"{shown}: can be set in the mini families alone, and not beside model.discriminator_size: set model.family=mini "
+            "and model.discriminator_size=null, or leave it out"
+        )
+    body = replace(named, **typed)
+    if min(body.depth, body.width, body.heads) < 1 or body.width % (HEAD_MULTIPLE * body.heads):
+        raise UserError(
+            f"{shown}: {body.heads} heads do not divide width {body.width} into heads of a multiple of {HEAD_MULTIPLE} "
+            "(two halves of pairs for RoPE): choose others"
+        )
+    return body
+
+
+def resized(dims: Dims, model: ModelConfig) -> Dims:
+    """Return ``dims`` with depth, width and heads as :func:`body_of` says; of a discriminator of its own size, unchanged."""
+    if model.discriminator_size is not None:
+        return dims
+    body = body_of(model)
+    if isinstance(dims, GeneratorDims) and body.depth % dims.num_stages:
+        raise UserError(f"depth {body.depth} is not divisible by {dims.num_stages} stages: change model.num_stages")
+    return replace(dims, depth=body.depth, width=body.width, heads=body.heads)
+
+
 def check_grid(family: str, depth: int, patch: int, latent_side: int, num_stages: int) -> None:
     """:class:`UserError` unless the patch is offered and divides the latents, and the stages divide the depth."""
     patches = FAMILIES[family].patches
@@ -87,7 +127,7 @@ def generator_dims(
     channels: int = 4,
     num_stages: int = 4,
 ) -> GeneratorDims:
-    """Dimensions of a named generator. :class:`UserError` for an unknown size or sizes that do not divide."""
+    """Return the dimensions of a named generator. Raises :class:`UserError` for unknown or indivisible sizes."""
     body = find_size(family, size)
     check_grid(family, body.depth, patch, latent_side, num_stages)
     return GeneratorDims(
@@ -116,7 +156,7 @@ def discriminator_dims(
     channels: int = 4,
     num_stages: int = 4,
 ) -> DiscriminatorDims:
-    """Dimensions of a named discriminator. :class:`UserError` for an unknown size or patch that does not divide."""
+    """Return the dimensions of a named discriminator. Raises :class:`UserError` for an unknown size or patch."""
     body = find_size(family, size)
     check_grid(family, num_stages, patch, latent_side, num_stages)  # its depth is free of the stages
     return DiscriminatorDims(

@@ -6,7 +6,7 @@ from gat.config import Config, TrainingConfig
 from gat.errors import UserError, require_choice
 from gat.evaluation.protocol import check_rules
 from gat.mng import FORMS, SCHEDULES
-from gat.models.sizes import find_size
+from gat.models.sizes import body_of, find_size
 from gat.objective.adversarial import penalty_stride
 from gat.objective.alignment import TRANSLATIONS
 from gat.training.memory import CHOICES
@@ -24,6 +24,7 @@ def check(config: Config) -> None:
     model = config.model
     for size in (model.size, model.discriminator_size or model.size, config.optim.lr_width_of or model.size):
         find_size(model.family, size)
+    body_of(model)
     require_tracker(config.tracker.kind)
     positive = {
         "training.batch_size": config.training.batch_size,
@@ -102,7 +103,7 @@ def check_successors(config: Config) -> None:
             f"objective.generator_alignment_weight={objective.generator_alignment_weight} needs a teacher: choose one, "
             "or set it to 0"
         )
-    depth, block = find_size(model.family, model.size).depth, objective.generator_alignment_block
+    depth, block = body_of(model).depth, objective.generator_alignment_block
     if block is not None and not 0 <= block < depth:
         raise UserError(
             f"objective.generator_alignment_block={block} is no block of size {model.size}: choose one of 0 ... {depth - 1}"

@@ -89,7 +89,7 @@ def _not_neutral(settings: Any) -> dict[str, Any]:
     return {
         field.name: _not_neutral(value) if is_dataclass(value) else value
         for field, value in values.items()
-        if field.default is MISSING or value != field.default
+        if value != (field.default if field.default_factory is MISSING else field.default_factory())
     }
 
 

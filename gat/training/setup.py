@@ -13,7 +13,7 @@ from gat.errors import UserError
 from gat.models import Discriminator, Generator
 from gat.models.discriminator import DiscriminatorDims
 from gat.models.generator import GeneratorDims
-from gat.models.sizes import discriminator_dims, find_size, generator_dims
+from gat.models.sizes import discriminator_dims, find_size, generator_dims, resized
 from gat.objective.adversarial import Objective, TeacherTokens, penalty_stride
 from gat.objective.augment import AugmentRates
 from gat.processes import ALONE, Processes
@@ -79,7 +79,8 @@ def network_dims(config: Config, data: PreparedSet, teacher_width: int) -> tuple
         **shared,
     )
     width = teacher_width if objective.alignment_weight else 0
-    return generator, discriminator_dims(model.family, discriminator_size, teacher_width=width, **shared)
+    discriminator = discriminator_dims(model.family, discriminator_size, teacher_width=width, **shared)
+    return resized(generator, model), resized(discriminator, model)
 
 
 def my_rows(config: Config, processes: Processes) -> slice:

@@ -21,7 +21,7 @@ from experiments.study.points import expand
 from hydra_plugins.gat_study.sweeper import typed_axes
 
 GOLDEN = Path(__file__).parent
-STUDIES = ("imagenet256", "cifar10", "mini")
+STUDIES = ("imagenet256", "cifar10", "mini", "nano")
 NAMES = sorted(file.stem for file in SWEEPS.glob("*.yaml"))
 Settings = dict[str, dict[str, Any]]
 
