@@ -22,7 +22,7 @@ def main(settings: DictConfig) -> None:
     from gat.training.run import run  # seconds of imports, which a sweep can do without
 
     with exits():
-        if settings.sweep.claim is not None:
+        if settings.sweep.claim is not None or settings.sweep.arms:
             raise UserError(f"sweep={settings.sweep.name} is many runs: launch them with -m")
         record = run(run_config(settings))
         if record is not None:

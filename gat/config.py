@@ -203,6 +203,17 @@ class TrainingConfig:
     keep_checkpoints: bool
     """False: checkpoints serve an interrupted run alone, and none is left of one that has ended."""
     divergence: DivergenceConfig
+    init_seed: int | None = None
+    """Seed of the initial weights alone; null: ``seed``."""
+    order_seed: int | None = None
+    """Seed of the order of the images alone; null: ``seed``."""
+    noise_seed: int | None = None
+    """Seed of z, posterior samples, augmentation and MNG's noise alone; null: ``seed``."""
+
+    def seed_of(self, what: str) -> int:
+        """Return the seed of ``init``, ``order`` or ``noise``."""
+        own: int | None = getattr(self, f"{what}_seed")
+        return self.seed if own is None else own
 
 
 @dataclass

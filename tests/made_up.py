@@ -66,10 +66,10 @@ def write_results(
     file = results / study / f"{sweep if diagnostic is None else f'{sweep}-{diagnostic}'}.csv"
     file.parent.mkdir(parents=True, exist_ok=True)
     pd.DataFrame([row | {"study": study, "sweep": sweep} for row in rows]).to_csv(file, index=False)
-    beside = {
+    beside: dict[str, Any] = {
         "study": study,
         "sweep": sweep,
-        "claim": claim_of(sweep),
+        "claim": None if "claim" in head else claim_of(sweep),
         "claim_changed": False,
         "submissions": [],
         "missing": list(missing),

@@ -409,3 +409,18 @@ def test_a_run_without_checkpoints_cannot_be_extended(small: Compose, tmp_path: 
     ):
         run(small())
     assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
+
+
+def test_seeds_of_initialisation_order_and_noise_are_apart(small: Compose, tmp_path: Path) -> None:
+    """Each alone gives another run; all three set to the seed give the same."""
+
+    def weights(name: str, *overrides: str) -> dict[str, Tensor]:
+        run(small("evaluation.samples=0", "training.total_steps=2", *overrides, run_folder=name))
+        return load_file(tmp_path / name / "checkpoints" / "step-00000002.safetensors")
+
+    base = weights("base")
+    same = weights("same", "training.seed=3", *(f"training.{which}_seed=0" for which in ("init", "order", "noise")))
+    assert all(torch.equal(same[key], base[key]) for key in base)
+    for which in ("init", "order", "noise"):
+        other = weights(which, f"training.{which}_seed=1")
+        assert any(not torch.equal(other[key], base[key]) for key in base), which

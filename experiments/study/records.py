@@ -76,6 +76,8 @@ def _measured(line: Mapping[str, Any], evaluation: str, record: dict[str, Any]) 
     }
     return (metrics | others) | {
         "distance": distance[1]["value"] if distance else None,
+        "distance_low": distance[1].get("interval", (None, None))[0] if distance else None,
+        "distance_high": distance[1].get("interval", (None, None))[1] if distance else None,
         "distance_name": distance[0] if distance else None,
         "protocol": distance[1]["protocol"] if distance else None,
         "reconstruction_distance": floor[1]["value"] if floor else None,

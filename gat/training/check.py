@@ -73,8 +73,10 @@ def check_shares(config: Config) -> None:
 
 def check_steps(training: TrainingConfig) -> None:
     """:class:`UserError` for a negative seed, and for checkpoints to keep where none are written."""
-    if training.seed < 0:
-        raise UserError(f"training.seed={training.seed} must be 0 or more")
+    for name in ("seed", "init_seed", "order_seed", "noise_seed"):
+        value = getattr(training, name)
+        if value is not None and value < 0:
+            raise UserError(f"training.{name}={value} must be 0 or more")
     if training.keep_steps is not None and (training.keep_steps < 1 or training.keep_steps % training.checkpoint_steps):
         raise UserError(
             f"training.keep_steps={training.keep_steps} must be a multiple of "

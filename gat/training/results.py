@@ -1,7 +1,8 @@
 """Files that a run leaves for others: its record and metrics. Imports nothing heavy, so that looking is quick.
 
 A line of ``metrics.jsonl`` holds the training metrics of a step. After an evaluation it also has ``evaluations``: id of
-the evaluation's settings -> name of a number -> its ``kind``, ``value`` and ``protocol`` (an id).
+the evaluation's settings -> name of a number -> its ``kind``, ``value``, ``protocol`` (an id) and
+``interval`` (95%, over draws of the samples).
 """
 
 import json

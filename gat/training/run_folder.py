@@ -296,7 +296,11 @@ class RunFolder:
         if not given.keys() <= known.keys():
             with self.told():
                 write_json(self.path / PROTOCOLS, known | given)
-        return {n.name: {"kind": n.kind, "value": _finite(n.value), "protocol": n.protocol.id} for n in numbers}
+        lines = {n.name: {"kind": n.kind, "value": _finite(n.value), "protocol": n.protocol.id} for n in numbers}
+        for number in numbers:
+            if number.estimate is not None:
+                lines[number.name]["interval"] = [_finite(bound) for bound in number.estimate.interval]
+        return lines
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """All lines of ``metrics.jsonl``; a last line cut short by a crash is left out."""

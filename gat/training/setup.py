@@ -111,11 +111,11 @@ def make_networks(
     *,
     checkpointing: str | None = None,
 ) -> Networks:
-    """Both networks (initial weights a function of training.seed), the average, and the optimizers.
+    """Both networks (initial weights a function of their seed), the average, and the optimizers.
 
     ``checkpointing``: of activations; None: what the configuration begins with.
     """
-    with seeded_init(config.training.seed):
+    with seeded_init(config.training.seed_of("init")):
         generator, discriminator = Generator(dims[0]).to(device), Discriminator(dims[1]).to(device)
     ema = copy.deepcopy(generator).requires_grad_(False).eval()
     for network in (generator, discriminator):

@@ -44,7 +44,7 @@ class Trainer:
             cache = Path(config.paths.prepared)
             data = prepare(config.data, config.autoencoder, cache, device, config.loader.workers)
             aligned = config.teacher if config.objective.alignment_weight else None
-            order = TrainingOrder(len(data), config.training.batch_size, config.training.seed)
+            order = TrainingOrder(len(data), config.training.batch_size, config.training.seed_of("order"))
             self.feed = Feed(data, order, self.mine, aligned, config.loader, device)
             teacher = live_teacher(config, self.feed.teacher, device)
         self.dims = network_dims(config, data, teacher.width if teacher else self.feed.teacher_width)
@@ -103,9 +103,8 @@ class Trainer:
         training = self.config.training
         logs = step == training.total_steps or step % training.log_steps == 0 or step % training.eval_steps == 0
         rates = augment_rates(self.config.objective)
-        noise = draw_noise(training.seed, step - 1, training.batch_size, self.dims[0], rates, self.device).rows(
-            self.mine
-        )
+        drawn = (training.seed_of("noise"), step - 1, training.batch_size, self.dims[0], rates, self.device)
+        noise = draw_noise(*drawn).rows(self.mine)
         batch = self.feed.batch(step - 1, noise)
         metrics = None
         while metrics is None:
