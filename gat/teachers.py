@@ -135,7 +135,8 @@ class Teacher(nn.Module):
         with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16), nullcontext() if bf16 else full_precision():
             if self.layer is None:
                 return self.model.forward_features(x)  # type: ignore[operator]
-            return self.model.forward_intermediates(x, indices=[self.layer], intermediates_only=True)[0]  # type: ignore[operator]
+            how = {"intermediates_only": True, "stop_early": True}  # nothing past the layer is computed
+            return self.model.forward_intermediates(x, indices=[self.layer], **how)[0]  # type: ignore[operator]
 
     def forward(self, images: Tensor) -> TeacherTokens:
         """uint8 images (B, P, P, 3) -> ``cls`` (B, T) and ``patches`` (B, M, T)."""

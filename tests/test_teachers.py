@@ -199,6 +199,18 @@ def test_intermediate_features_of_a_vision_transformer(tmp_path: Path, images: T
     torch.testing.assert_close(tokens.cls, h[:, 1:].mean(dim=1))
 
 
+@pytest.mark.parametrize(("name", "used", "unused"), [(VIT, "blocks.1", "blocks.2"), (CNN, "blocks.1", "blocks.4")])
+def test_nothing_past_the_layer_is_computed(tmp_path: Path, name: str, used: str, unused: str) -> None:
+    teacher = load_teacher(
+        teacher_config(name=name, weights=saved(random_model(name), tmp_path / "w.safetensors"), layer=1), CPU
+    )
+    seen: list[str] = []
+    for part in (used, unused):
+        teacher.model.get_submodule(part).register_forward_hook(lambda *_, part=part: seen.append(part))
+    teacher(torch.zeros(1, PX, PX, 3, dtype=torch.uint8))
+    assert seen == [used]
+
+
 def test_state_dict_by_torch(tmp_path: Path, images: Tensor) -> None:
     model = random_model(VIT, img_size=PX)
     torch.save(model.state_dict(), tmp_path / "vit.pth")
