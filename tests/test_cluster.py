@@ -52,7 +52,7 @@ def test_a_sweep_from_submission_to_table(folder: Path) -> None:
     assert set(states_of(submission).values()) <= {"queued", "running"}  # the command returned before the jobs ended
     assert len({entry.job for entry in submission.entries}) == 4
     assert "job" in command("status", folder, "sweep=mng").stdout
-    assert until_ended(submission) == dict.fromkeys(("exponential", "linear", "none", "msg"), "finished")
+    assert until_ended(submission) == dict.fromkeys(("exponential", "linear", "flat", "none", "msg"), "finished")
     again = command("run", folder, "-m", *SMALL_STUDY, "sweep=mng")
     assert "4 runs, 0 submitted" in again.stdout
     assert not any(entry.submitted for entry in read_submissions(folder / "runs")[-1].entries)

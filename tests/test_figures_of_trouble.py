@@ -180,7 +180,7 @@ def test_diverged_seeds_of_diagnostics_are_counted(tmp_path: Path, results: Path
     draw_all({"results": str(folder), "figures": "layer_lpips"})
     bars, _, features = draw_blocks(Source(folder, "mini")).axes
     names = bars.get_legend_handles_labels()[1]
-    assert {"exponential (1 of 3 diverged)", "none (3 of 3 diverged)", "linear", "msg"} == set(names)
+    assert {"exponential (1 of 3 diverged)", "none (3 of 3 diverged)", "linear", "flat", "msg"} == set(names)
     slots = [label.get_text() for label in features.get_xticklabels()]
     assert {"exponential\n(1 of 3 diverged)", "none\n(3 of 3 diverged)"} < set(slots)
     head = json.loads((folder / "mini" / "repa-cknna.json").read_text())

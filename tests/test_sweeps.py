@@ -127,7 +127,7 @@ def test_rules_that_cannot_be_applied(change: dict[str, Any], message: str) -> N
 
 def test_claims_about_diagnostics_that_are_not_made() -> None:
     sweep = surroundings(composed(["sweep=mng", *base_of("mini")])).sweep
-    arms = {"exponential", "linear", "none", "msg"}
+    arms = {"exponential", "linear", "flat", "none", "msg"}
     check_claims(sweep, arms)
     with pytest.raises(ValueError, match="the diagnostic interpolation of a claim must stand in its diagnostics"):
         check_claims(dataclasses.replace(sweep, diagnostics=["layer_lpips"]), arms)
