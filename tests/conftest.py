@@ -11,7 +11,7 @@ from torch import Tensor
 from experiments.settings import CONF, register, run_config
 from gat.config import Config
 from gat.training.run import run
-from tests.small_run import SMALL, write_images
+from tests.small_run import SMALL, SmallConfig, write_images
 
 register()
 DATA = Path(__file__).parent / "data"
@@ -60,3 +60,28 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def default_config() -> Config:
     """The configuration of the demo."""
     return compose_config()
+
+
+# small runs, of a module
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes of eight random images."""
+    root = tmp_path_factory.mktemp("images")
+    write_images(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("prepared")
+
+
+@pytest.fixture
+def small(images: Path, prepared: Path, tmp_path: Path) -> SmallConfig:
+    def compose(*overrides: str, run_folder: str = "run") -> Config:
+        paths = (f"data.root={images}", f"paths.prepared={prepared}", f"paths.run={tmp_path / run_folder}")
+        return compose_config(*SMALL, "training.eval_steps=4", *paths, *overrides)
+
+    return compose

@@ -1,11 +1,18 @@
 """A run that takes a second: sixteen random images in two classes, a two-step autoencoder, mini S with four tokens."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from gat.config import Config
+from gat.training import run as run_module
+
+SmallConfig = Callable[..., Config]
+"""Composes the configuration of a small run of overrides, in folder ``run_folder``."""
 
 SMALL = (
     "data=image_folder",
@@ -36,3 +43,10 @@ def metrics_of(folder: Path) -> list[dict[str, Any]]:
     """Lines of ``metrics.jsonl`` without the one that is a time."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in line.items() if key != "images_per_s"} for line in lines]
+
+
+def recorded(config: Config) -> dict[str, Any]:
+    """Run in this only process, and return the record."""
+    record = run_module.run(config)
+    assert record is not None
+    return record

@@ -1,0 +1,121 @@
+"""A run asked for again: another evaluation, another length, older numerics, another run in its place."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from gat.checkpoint_file import under
+from gat.config import Config
+from gat.data.prepare import prepare
+from gat.errors import UserError
+from gat.evaluation.protocol import from_record
+from gat.models.generator import Generator, GeneratorDims
+from gat.numerics import NUMERICS
+from gat.training import run as run_module
+from gat.training import run_folder
+from gat.training.evaluation import RunEvaluation
+from gat.training.results import numbers_of, read_metrics
+from tests.small_run import SmallConfig
+from tests.small_run import recorded as run
+
+
+def test_the_average_is_what_is_evaluated(small: SmallConfig, tmp_path: Path) -> None:
+    """The number in training is that of the checkpoint's ``ema``, not of its last weights."""
+    record = run(small("optim.ema_decay=0.5"))
+    (checkpoint,) = (tmp_path / "run" / "checkpoints").glob("step-00000004.safetensors")
+    config = small("optim.ema_decay=0.5")
+    data = prepare(config.data, config.autoencoder, Path(config.paths.prepared), torch.device("cpu"), 0)
+    evaluation = RunEvaluation(config, data, torch.device("cpu"), folder=tmp_path)
+    found = {}
+    for part in ("ema", "generator"):
+        generator = Generator(GeneratorDims(**record["model"]["generator"])).eval()
+        generator.load_state_dict(under(load_file(checkpoint), f"{part}."))
+        (number, *_) = evaluation.numbers(generator, part, 4)
+        found[part] = number.value
+    assert numbers_of(record["final_metrics"])["FD-EfficientNetLite0-8"]["value"] == found["ema"]
+    assert found["generator"] != found["ema"]
+
+
+def test_another_protocol_adds_numbers_to_an_ended_run(
+    small: SmallConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run(small("training.eval_steps=2"))
+    monkeypatch.setattr(run_module, "Trainer", None)  # nothing is trained again
+    second = run(small("training.eval_steps=2", "evaluation.truncation=0.5"))
+    assert second["identity"] == first["identity"]
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [len(line.get("evaluations", {})) for line in lines] == [0, 2, 0, 2]
+    (ours, theirs) = lines[-1]["evaluations"].values()
+    assert ours == numbers_of(first["final_metrics"])
+    number = theirs["FD-EfficientNetLite0-8"]
+    assert number["value"] != ours["FD-EfficientNetLite0-8"]["value"]
+    assert from_record(second["protocols"][number["protocol"]]).truncation == 0.5
+    assert second["final_metrics"] == lines[-1]
+    assert {key: value for key, value in second.items() if key not in ("final_metrics", "protocols")} == {
+        key: value for key, value in first.items() if key not in ("final_metrics", "protocols")
+    }
+    assert "truncation: 0.0" in (tmp_path / "run" / "config.yaml").read_text()  # the run's own settings stay
+    assert run(small("training.eval_steps=2", "evaluation.truncation=0.5")) == second  # and nothing is measured again
+
+
+def test_numbers_cannot_be_added_without_a_checkpoint(small: SmallConfig) -> None:
+    run(small("training.keep_checkpoints=false"))
+    with pytest.raises(UserError, match="without this evaluation, and the checkpoint of that step is not kept"):
+        run(small("training.keep_checkpoints=false", "evaluation.truncation=0.5"))
+
+
+def test_a_run_of_older_numerics_is_kept_and_trained_again_beside(
+    small: SmallConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def beside(*overrides: str) -> Config:
+        config = small(*overrides)
+        return replace(config, paths=replace(config.paths, run=None, runs=str(tmp_path)))
+
+    monkeypatch.setattr(run_folder, "NUMERICS", 1)
+    monkeypatch.setattr(run_module, "NUMERICS", 1)
+    old = run(beside())
+    monkeypatch.undo()
+    new = run(beside())
+    assert old["run_folder"] != new["run_folder"]
+    assert (old["numerics"], new["numerics"]) == (1, NUMERICS)
+    told = capsys.readouterr().err
+    assert f"{old['run_folder']}: holds the same run under version 1 of the numerics (before the augmentation" in told
+    assert json.loads(Path(old["run_folder"], "record.json").read_text()) == old
+    with pytest.raises(UserError, match=r"holds a run of version 1 of the numerics .* set another paths\.run"):
+        run(replace(beside(), paths=replace(beside().paths, run=old["run_folder"])))
+    with pytest.raises(UserError, match=r"holds an ended run of other settings .*: set another paths\.run"):
+        run(replace(beside("training.seed=1"), paths=replace(beside().paths, run=new["run_folder"])))
+
+
+def test_a_run_is_extended_as_if_it_had_always_been_longer(
+    small: SmallConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The evaluation at the shorter end is kept, and the longer run stands for the shorter."""
+    short = run(small("training.total_steps=2"))
+    longer = run(small())
+    assert short["identity"] == longer["identity"]
+    lines = {line["step"]: line for line in read_metrics(tmp_path / "run")}
+    assert list(lines) == [1, 2, 3, 4]
+    assert lines[2] == short["final_metrics"]
+    run(small(run_folder="whole"))
+    name = "checkpoints/step-00000004.safetensors"
+    extended, whole = (load_file(tmp_path / folder / name) for folder in ("run", "whole"))
+    assert all(torch.equal(extended[key], whole[key]) for key in whole)
+    monkeypatch.setattr(run_module, "Trainer", None)
+    assert run(small("training.total_steps=2")) == longer  # nothing is trained again
+    with pytest.raises(UserError, match="the checkpoint of that step is not kept|without metrics at step"):
+        run(small("training.total_steps=3", "training.log_steps=2"))
+
+
+def test_a_run_without_checkpoints_cannot_be_extended(small: SmallConfig, tmp_path: Path) -> None:
+    run(small("training.total_steps=2", "training.keep_checkpoints=false"))
+    before = (tmp_path / "run" / "metrics.jsonl").read_text()
+    with pytest.raises(
+        UserError, match=r"ended after 2 steps and keeps no checkpoint to go on from to training\.total_st"
+    ):
+        run(small())
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
