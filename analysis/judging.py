@@ -1,13 +1,17 @@
 """Claims and what became of them: each one's rule, as it was submitted, applied to its table."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from omegaconf import OmegaConf
 
-from analysis.evidence import NOT_RUN, PARTLY_RUN, Evidence, Outcome
+from analysis.evidence import FEWEST_SEEDS, NOT_RUN, PARTLY_RUN, Evidence, Outcome
+from analysis.means import pooled
 from analysis.metrics import metrics_of
+from analysis.power import detectable
 from analysis.rules import decide, verdict
 from analysis.tables import NoTableError, read_table
 from experiments.settings import SWEEPS
@@ -30,6 +34,8 @@ class Judged:
     """As :func:`seeds_of` says."""
     notes: list[str] = field(default_factory=list)
     """What a reader must know of the rule, or why there is no verdict."""
+    floor: str = ""
+    """As :func:`noise_floor` says."""
 
 
 def claims() -> list[tuple[str, dict[str, Any]]]:
@@ -64,7 +70,29 @@ def judged(sweep: str, stated: dict[str, Any], results: Path, study: str) -> Jud
     ended = {arm: evidence.diverged(arm)[1] for arm in evidence.arms}
     found = verdict(claim["rule"], outcomes)
     found = PARTLY_RUN if found == NOT_RUN and any(ended.values()) else found
-    return Judged(sweep, claim, found, outcomes, seeds_of(ended, claim["seeds"]), notes)
+    return Judged(sweep, claim, found, outcomes, seeds_of(ended, claim["seeds"]), notes, noise_floor(evidence))
+
+
+def noise_floor(evidence: Evidence) -> str:
+    """What seeds alone do to the distance, in words; empty for other metrics and where no arm has two finished runs.
+
+    The scatter is the standard deviation of the logarithm of the distance over training seeds, its variance pooled over the
+    arms (about the coefficient of variation), and the ratio the smallest that the planned seeds per arm find
+    with a power of 0.8 (analysis/power.py).
+    """
+    if not evidence.lower_is_better or evidence.column not in evidence.table:
+        return ""
+    values = [evidence.values(arm) for arm in evidence.arms]
+    logs = [np.log(found) for found in values if len(found) >= FEWEST_SEEDS and found.min() > 0]
+    if not logs:
+        return ""
+    freedom = sum(len(found) - 1 for found in logs)
+    scatter = pooled(logs)
+    told = f"noise floor {scatter:.1%} ({freedom} degrees of freedom)"
+    if scatter == 0 or evidence.planned < FEWEST_SEEDS:
+        return told
+    found = math.exp(detectable(scatter, evidence.planned))
+    return f"{told}: {evidence.planned} seeds per arm find a ratio of {found:.3g}"
 
 
 def seeds_of(ended: dict[str, int], planned: int) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.evidence import FAILS, FEWEST_SEEDS, HOLDS, OPEN, Evidence, Outcome
+from analysis.power import MOST_SEEDS, seeds_for
 
 Interval = tuple[float, tuple[float, float] | None]
 """A mean over seeds, and its interval; None if there are too few."""
@@ -39,7 +40,32 @@ def behind(first: str, second: str, evidence: Evidence) -> Outcome:
     if interval is None:
         return Outcome(OPEN, f"{told} ({len(b)} and {len(a)} seeds: too few)")
     state = HOLDS if interval[0] > 0 else FAILS if interval[1] < 0 else OPEN
-    return Outcome(state, f"{told} ({interval[0]:.4g} to {interval[1]:.4g})")
+    more = needed(a, b) if state == OPEN and evidence.lower_is_better else ""
+    return Outcome(state, f"{told} ({interval[0]:.4g} to {interval[1]:.4g}{more})")
+
+
+def needed(a: NDArray[np.float64], b: NDArray[np.float64]) -> str:
+    """How many seeds per arm find the ratio seen between two arms' distances, in words; empty if a distance is not positive.
+
+    The ratio and the scatter of so few seeds are themselves uncertain: for planning, not a test (analysis/power.py).
+    """
+    if min(a.min(), b.min()) <= 0:
+        return ""
+    logs = [np.log(a), np.log(b)]
+    effect = abs(float(logs[0].mean() - logs[1].mean()))
+    scatter = pooled(logs)
+    if not scatter:
+        return ""
+    try:
+        seeds = str(seeds_for(effect, scatter))
+    except ValueError:
+        seeds = f"more than {MOST_SEEDS}"
+    return f"; a ratio of {np.exp(effect):.4g} takes {seeds} seeds per arm"
+
+
+def pooled(groups: Sequence[NDArray[np.float64]]) -> float:
+    """The standard deviation that groups of at least two values, of which each has its own mean, have in common."""
+    return float(np.sqrt(sum(one.var() * len(one) for one in groups) / sum(len(one) - 1 for one in groups)))
 
 
 def _by_divergence(first: str, second: str, evidence: Evidence) -> str:

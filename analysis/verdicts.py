@@ -4,7 +4,7 @@ Reads the tables that ``experiments/collect.py`` and ``analysis/diagnose.py`` wr
 the ``.json`` with claim and rule as they stood when the runs were submitted) and applies the rules: confirmed, refuted,
 undecided (too few seeds or too noisy), no verdict (the rule says nothing at this scale), partly run or not run. Writes
 
-    results/STUDY/verdicts.md    a row per claim with the paper's numbers and ours, and every test of its rule
+    results/STUDY/verdicts.md    a row per claim: the paper's numbers, ours, the noise floor; then every test of its rule
     results/report.html          one self-contained page: verdicts, figures, samples, runs and their cost, of all studies
     README.md                    the table of those that were run, between the markers, beside ``results`` and in it
 """
@@ -35,7 +35,7 @@ def table_of(verdicts: list[Judged], study: str) -> list[str]:
     for one in verdicts:
         deciding = [o for o, test in zip(one.outcomes, one.claim["rule"], strict=False) if test["decides"]]
         speaking = [o for o in deciding if o.state != SILENT] or deciding
-        ours = "; ".join([*(o.told for o in speaking), *one.notes]) or "-"
+        ours = "; ".join([*(o.told for o in speaking), *filter(None, [one.floor]), *one.notes]) or "-"
         cells = (f"`{one.claim['id']}`: {one.claim['sentence']}", paper_of(one.claim), one.claim["confirms"], ours)
         row = (*cells, one.seeds, f"**{one.verdict}**")
         lines.append("| " + " | ".join(" ".join(cell.replace("|", "/").split()) for cell in row) + " |")
@@ -48,7 +48,8 @@ def document(study: str, verdicts: list[Judged]) -> str:
         f"# Verdicts at scale `{study}`",
         "",
         "Rules and thresholds were fixed in each sweep's head before its runs, and stand here as they were submitted. "
-        "A verdict holds at this scale alone.",
+        "A verdict holds at this scale alone. The noise floor is the standard deviation of the logarithm of the distance "
+        "over training seeds, pooled over the arms, with the smallest ratio that the planned seeds find with a power of 80%.",
         "",
         *table_of(verdicts, study),
     ]
@@ -64,6 +65,7 @@ def document(study: str, verdicts: list[Judged]) -> str:
             arms = f" of {', '.join(test['arms'])}" if "arms" in test else ""
             weight = "decides" if test["decides"] else "beside it"
             lines.append(f"- {test['kind']}{arms} ({weight}): **{outcome.state}**: {outcome.told}")
+        lines += [f"- {one.floor}"] if one.floor else []
     return "\n".join(lines) + "\n"
 
 

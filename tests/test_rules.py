@@ -68,6 +68,19 @@ def test_some_diverged_seeds_decide_no_order(lost: int, sign: int) -> None:
     assert state({"kind": "at_most_ratio", "arms": arms, "within": 1.1}, given) == OPEN
 
 
+def test_an_open_order_says_how_many_seeds_its_ratio_takes() -> None:
+    """Means one standard deviation (0.1) of the logarithm apart: 17 per arm (Cohen 1988, table 2.4.1)."""
+    a, b = (list(np.exp([start, start + 0.1, start + 0.2])) for start in (0.0, 0.1))
+    test = {"kind": "difference", "arms": ["a", "b"]}
+    assert decide(test, evidence(runs("a", a), runs("b", b))).told.endswith(
+        "; a ratio of 1.105 takes 17 seeds per arm)"
+    )
+    same = decide(test, evidence(runs("a", a), runs("b", a)))
+    assert same.told.endswith("; a ratio of 1 takes more than 10000 seeds per arm)")
+    other = [run | {"share": run["distance"]} for run in (*runs("a", a), *runs("b", b))]
+    assert "seeds per arm" not in decide(test, evidence(other, metric="share")).told
+
+
 def test_monotone_needs_every_evaluation_of_every_seed() -> None:
     early = [row | {"step": 50, "end": False} for row in runs("a", A) + runs("b", B)]
     test = {"kind": "monotone", "arms": ["a", "b"]}

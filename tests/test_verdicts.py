@@ -1,15 +1,18 @@
 """Verdicts from tables on disk: the documents, claims without runs, diagnostics' claims, and tables that cannot be judged."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
-from analysis.evidence import HOLDS, SILENT, Outcome
-from analysis.judging import Judged, all_judged, claims, judged, seeds_of, studies_of
+from analysis.evidence import HOLDS, SILENT, Evidence, Outcome
+from analysis.judging import Judged, all_judged, claims, judged, noise_floor, seeds_of, studies_of
+from analysis.power import detectable
 from analysis.tables import Source, read_table
-from analysis.verdicts import included, judge, table_of
+from analysis.verdicts import document, included, judge, table_of
 from experiments.settings import SWEEPS
 from gat.errors import UserError
 from gat.numerics import NUMERICS
@@ -53,6 +56,25 @@ def test_seeds_by_arm_where_they_differ() -> None:
     assert seeds_of({str(i): min(i, 1) for i in range(6)} | {"most": 4}, 4) == (
         "4 of 4 (0: 0, 1: 1, 2: 1, 3: 1, and 2 more arms)"
     )
+
+
+def test_noise_floor_pools_the_variance_of_logarithms_over_arms() -> None:
+    """Sums of squares 0.02 and 0, of 1 and 2 degrees of freedom: a standard deviation of sqrt(0.02 / 3)."""
+    arms = {"a": [math.exp(-0.1), math.exp(0.1)], "b": [2.0, 2.0, 2.0], "alone": [7.0]}
+    table = pd.DataFrame([row for arm, values in arms.items() for row in runs(arm, values)])
+    found = noise_floor(Evidence(table, "frechet", 0.95, "mini", planned=5))
+    ratio = math.exp(detectable(math.sqrt(0.02 / 3), 5))
+    assert found == f"noise floor 8.2% (3 degrees of freedom): 5 seeds per arm find a ratio of {ratio:.3g}"
+    assert noise_floor(Evidence(table[table["arm"] == "alone"], "frechet", 0.95, "mini", planned=5)) == ""
+    assert noise_floor(Evidence(table.assign(lpips=1.0), "lpips", 0.95, "mini", planned=5)) == ""
+
+
+def test_noise_floor_stands_beside_every_verdict(tmp_path: Path) -> None:
+    write_results(tmp_path, "mng", mng_table(A, [10.1, 10.6, 9.7]))
+    one = judged("mng", CLAIM, tmp_path, "mini")
+    assert one.floor.startswith("noise floor ")
+    assert f"; {one.floor}" in table_of([one], "mini")[-1]
+    assert f"\n- {one.floor}\n" in document("mini", [one])
 
 
 def test_tests_that_say_nothing_at_a_scale_stay_out_of_the_table_beside_others() -> None:

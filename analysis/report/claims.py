@@ -59,6 +59,8 @@ class Told:
     verdict: str
     seeds: str
     tests: list[Tested]
+    floor: str
+    """What seeds alone do to the metric; empty if it is not known."""
     notes: list[str]
     """Remarks on the rule that was applied, or why there is no verdict."""
     submissions: list[Mapping[str, Any]]
@@ -71,8 +73,8 @@ class Told:
 
     @property
     def ours(self) -> list[str]:
-        """What was found by the tests that decide."""
-        return [test.told for test in self.tests if test.decides and test.told]
+        """What was found by the tests that decide, and the noise floor."""
+        return [*(test.told for test in self.tests if test.decides and test.told), *filter(None, [self.floor])]
 
     @property
     def rule(self) -> list[str]:
@@ -94,6 +96,7 @@ def tell(anchor: str, judged: Judged, table: Table | None) -> Told:
         verdict=judged.verdict,
         seeds=judged.seeds,
         tests=tests,
+        floor=judged.floor,
         notes=list(getattr(judged, "notes", [])),
         submissions=list(table.head.get("submissions", [])) if table else [],
     )
