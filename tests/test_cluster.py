@@ -50,14 +50,14 @@ def test_a_sweep_from_submission_to_table(folder: Path) -> None:
     extra = "+cluster.additional_parameters.comment=trial"
     submission = on_slurm(folder, "sweep=mng", extra)
     assert set(states_of(submission).values()) <= {"queued", "running"}  # the command returned before the jobs ended
-    assert len({entry.job for entry in submission.entries}) == 4
+    assert len({entry.job for entry in submission.entries}) == 5
     assert "job" in command("status", folder, "sweep=mng").stdout
     assert until_ended(submission) == dict.fromkeys(("exponential", "linear", "flat", "none", "msg"), "finished")
     again = command("run", folder, "-m", *SMALL_STUDY, "sweep=mng")
-    assert "4 runs, 0 submitted" in again.stdout
+    assert "5 runs, 0 submitted" in again.stdout
     assert not any(entry.submitted for entry in read_submissions(folder / "runs")[-1].entries)
     collected = command("collect", folder, "sweep=mng")
-    assert "4 rows of 4 runs here, 0 missing" in collected.stdout
+    assert "5 rows of 5 runs here, 0 missing" in collected.stdout
 
 
 def test_asked_for_again_while_under_way_nothing_is_submitted(folder: Path) -> None:
@@ -69,7 +69,7 @@ def test_asked_for_again_while_under_way_nothing_is_submitted(folder: Path) -> N
 
 
 def test_requeued_run_equals_one_never_interrupted(folder: Path) -> None:
-    submission = on_slurm(folder, "sweep.name=requeued", *LONG)
+    submission = on_slurm(folder, "sweep.name=requeued", "training.seed=3", *LONG)  # no other test's run
     (entry,) = submission.entries
     assert entry.job is not None
     run = Path(entry.run_folder)
@@ -79,7 +79,7 @@ def test_requeued_run_equals_one_never_interrupted(folder: Path) -> None:
     assert 5 < read_metrics(run)[-1]["step"] < 80
     scontrol("update", f"jobid={entry.job}", "StartTime=now")  # SLURM would wait two minutes
     assert until_ended(submission) == {"baseline": "finished"}
-    plain = command("run", folder, *SMALL_STUDY, *LONG, "paths.run=plain")
+    plain = command("run", folder, *SMALL_STUDY, *LONG, "training.seed=3", "paths.run=plain")
     assert plain.returncode == 0, plain.stderr
     assert metrics_of(run) == metrics_of(folder / "plain")
     name = "checkpoints/step-00000080.safetensors"

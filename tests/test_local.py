@@ -79,7 +79,13 @@ def test_failed_run_is_told(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_stopped_queue_saves_and_the_same_command_goes_on(folder: Path) -> None:
-    typed = ("sweep.name=long", "training.total_steps=150", "training.checkpoint_steps=1000", "launch.to=local")
+    length = ("training.total_steps=150", "training.checkpoint_steps=1000")
+    typed = (
+        "sweep.name=long",
+        *length,
+        "training.seed=3",
+        "launch.to=local",
+    )  # no other test's run, which this would extend
     submission = submit(folder, *typed)
     (entry,) = submission.entries
     metrics = Path(entry.run_folder, "metrics.jsonl")
