@@ -44,6 +44,18 @@ def read_checkpoint(file: Path, prefix: str = "") -> tuple[dict[str, str], dict[
     return metadata, under(tensors, prefix)
 
 
+def read_head(file: Path) -> tuple[int, str]:
+    """Return the step and the run's identity of a checkpoint, by its metadata alone; raises as :func:`read_checkpoint`."""
+    try:
+        with safe_open(file, framework="pt") as stored:
+            metadata = stored.metadata() or {}
+        return int(metadata["step"]), metadata["identity"]
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise DamagedCheckpointError(f"{file}: not a whole checkpoint ({error})") from error
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error}): start again when it can, or remove it") from error
+
+
 def under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The tensors whose keys begin with ``prefix``, which is taken off."""
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

@@ -119,3 +119,78 @@ def test_a_run_without_checkpoints_cannot_be_extended(small: SmallConfig, tmp_pa
     ):
         run(small())
     assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
+
+
+def test_a_run_that_has_gone_on_is_not_called_finished_at_a_shorter_length(small: SmallConfig, tmp_path: Path) -> None:
+    """Its checkpoint lies past the end asked for: nothing is written, and the longer run goes on."""
+    run(small("training.total_steps=2"))
+    record = (tmp_path / "run" / "record.json").read_text()
+    run(small())
+    (tmp_path / "run" / "record.json").write_text(record)  # as if it had been killed on the way to 4
+    files = {file: file.read_bytes() for file in (tmp_path / "run").iterdir() if file.is_file()}
+    with pytest.raises(
+        UserError, match=r"has gone on to step 4 without an evaluation at step 3: set training\.total_st"
+    ):
+        run(small("training.total_steps=3"))
+    assert {file: file.read_bytes() for file in files} == files
+    assert run(small("training.total_steps=2"))["final_metrics"]["step"] == 2
+    assert run(small())["final_metrics"]["step"] == 4
+
+
+def test_an_evaluation_added_after_an_interrupted_extension_leaves_the_end_where_it_was(
+    small: SmallConfig, tmp_path: Path
+) -> None:
+    run(small("training.total_steps=2"))
+    record = (tmp_path / "run" / "record.json").read_text()
+    run(small())
+    (tmp_path / "run" / "record.json").write_text(record)
+    final = run(small("training.total_steps=2", "evaluation.seed=2"))["final_metrics"]
+    assert (final["step"], len(final["evaluations"])) == (2, 2)
+    assert json.loads((tmp_path / "run" / "record.json").read_text())["final_metrics"] == final
+
+
+def test_numbers_that_a_record_lacks_are_read_from_the_files_beside_it(small: SmallConfig, tmp_path: Path) -> None:
+    """A process that dies between them leaves the record behind."""
+    run(small())
+    old = (tmp_path / "run" / "record.json").read_text()
+    whole = run(small("evaluation.truncation=0.5"))
+    (tmp_path / "run" / "record.json").write_text(old)
+    assert run(small("evaluation.truncation=0.5")) == whole
+    assert len(whole["protocols"]) > len(json.loads(old)["protocols"])
+
+
+def test_a_refused_command_leaves_another_runs_configuration(small: SmallConfig, tmp_path: Path) -> None:
+    run(small())
+    (tmp_path / "run" / "record.json").unlink()  # as if it had not ended
+    before = (tmp_path / "run" / "config.yaml").read_text()
+    with pytest.raises(UserError, match=r"checkpoint of another configuration: set another paths\.run"):
+        run(small("optim.lr_multiple=3"))
+    assert (tmp_path / "run" / "config.yaml").read_text() == before
+
+
+def test_files_that_are_not_a_runs_are_left_alone(small: SmallConfig, tmp_path: Path) -> None:
+    place = tmp_path / "run"
+    place.mkdir()
+    kept = [place / ".bashrc.20240101", place / ".git.backup01", place / ".features-of-mine" / "one"]
+    half = place / ".metrics.jsonl.0a1b2c3d"
+    for file in (*kept, half):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("precious")
+    run(small())
+    assert all(file.read_text() == "precious" for file in kept)
+    assert not half.exists()
+
+
+@pytest.mark.parametrize("text", ["tru", "{}", "[]"])
+def test_a_record_that_is_none(small: SmallConfig, tmp_path: Path, text: str) -> None:
+    """A neighbour's is passed over; in the run's own folder it is refused."""
+    config = small()
+    beside = replace(config, paths=replace(config.paths, run=None, runs=str(tmp_path)))
+    name = run_folder.run_name(config).rpartition("-")[0]
+    (tmp_path / f"{name}-other").mkdir()
+    (tmp_path / f"{name}-other" / "record.json").write_text(text)
+    assert run_folder.earlier_run(tmp_path / run_folder.run_name(config), beside) is None
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "record.json").write_text(text)
+    with pytest.raises(UserError, match="not the record of a run: remove it"):
+        run(config)

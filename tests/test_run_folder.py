@@ -116,6 +116,7 @@ def test_only_the_same_run_counts_as_finished(default_config: Config, tmp_path: 
     assert folder.ended_record() is None
     total = default_config.training.total_steps
     record = {"identity": folder.identity, "status": "finished", "diverged": None, "final_metrics": {"step": total}}
+    record["protocols"] = {}
     folder.write_record(record)
     assert folder.ended_record() == record
 

@@ -10,21 +10,40 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gat.errors import UserError
+
 METRICS, RECORD, PROTOCOLS = "metrics.jsonl", "record.json", "protocols.json"
 FIRST_NUMERICS = 1  # of records that do not name a version
 Line = Mapping[str, Any]
 
 
 def read_record(folder: Path, identity: str) -> dict[str, Any] | None:
-    """Return the record in ``folder``, if the run of that identity has ended there (finished or diverged)."""
+    """Return the record in ``folder``, if the run of that identity has ended there (finished or diverged).
+
+    Its final metrics and protocols are those of the files beside it, to which a further evaluation adds before the record.
+    """
     record = any_record(folder)
-    return record if record is not None and record.get("identity") == identity else None
+    if record is None or record.get("identity") != identity:
+        return None
+    final = record.get("final_metrics", {})
+    added = next((line for line in read_metrics(folder) if line["step"] == final.get("step")), final)
+    return record | {"final_metrics": added, "protocols": record.get("protocols", {}) | read_protocols(folder)}
 
 
 def any_record(folder: Path) -> dict[str, Any] | None:
-    """Return the record in ``folder``, of whichever run; None if there is none."""
+    """Return the record in ``folder``, of whichever run; None if there is none.
+
+    Raises :class:`gat.errors.UserError` for a file that is not the record of a run.
+    """
     file = folder / RECORD
-    record: dict[str, Any] | None = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+    if not file.exists():
+        return None
+    try:
+        record: Any = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:  # not JSON, or not text
+        record = None
+    if not isinstance(record, dict) or "identity" not in record:
+        raise UserError(f"{file}: not the record of a run: remove it, or set another paths.run")
     return record
 
 

@@ -55,7 +55,7 @@ def run(config: Config) -> dict[str, Any] | None:
             full_precision(),
         ):
             if record is not None:
-                return evaluated(record, config, folder, device, processes)
+                return evaluated(config, folder, device, processes)
             trainer = Trainer(config, folder, device, processes)
         with ExitStack() as stack:
             if processes.is_main:
@@ -70,17 +70,16 @@ def run(config: Config) -> dict[str, Any] | None:
             return write_record(trainer, divergence, seconds, processes) if processes.is_main else None
 
 
-def evaluated(
-    record: dict[str, Any], config: Config, folder: RunFolder, device: torch.device, processes: Processes
-) -> dict[str, Any] | None:
+def evaluated(config: Config, folder: RunFolder, device: torch.device, processes: Processes) -> dict[str, Any] | None:
     """Add a further evaluation to an ended run, and return its record with the numbers (main process; else None)."""
     with folder.held() if processes.is_main else nullcontext():
         add_evaluations(config, folder, device, processes)
         if not processes.is_main:
             return None
-        added = {"final_metrics": folder.read_metrics()[-1], "protocols": read_protocols(folder.path)}
-        folder.write_record(record | added)
-        return record | added
+        record = folder.ended_record()
+        assert record is not None  # it had ended before
+        folder.write_record(record)
+        return record
 
 
 def write_record(

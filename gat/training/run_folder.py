@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import math
+import re
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from gat.checkpoint_file import DamagedCheckpointError
+from gat.checkpoint_file import DamagedCheckpointError, read_head
 from gat.config import Config
 from gat.errors import UserError
 from gat.evaluation.features import FOLDER
@@ -38,6 +39,9 @@ from gat.training.results import (
 from gat.training.step import Networks
 
 CHECKPOINTS_KEPT = 2
+WRITTEN = r"config\.yaml|metrics\.jsonl|record\.json|protocols\.json|samples\.png|step-\d{8}\.safetensors"
+HALF_WRITTEN = re.compile(rf"\.({WRITTEN})\.[0-9a-f]{{8}}")  # by gat.files.replacing
+FEATURES = re.compile(rf"{re.escape(FOLDER)}[0-9a-f]{{12}}")
 WITHOUT_EFFECT: dict[str, tuple[str, ...] | None] = {
     "paths": None,
     "tracker": None,
@@ -125,8 +129,11 @@ def earlier_run(place: Path, config: Config) -> str | None:
     wanted = _less(_less(_less(asdict(config), WITHOUT_EFFECT), BY_ROUNDING), OF_EVALUATION)
     wanted["model"]["discriminator_size"] = config.model.discriminator_size or config.model.size
     for folder in sorted(place.parent.glob(f"{place.name.rpartition('-')[0]}-*")):
-        record = any_record(folder)
-        if record is None or numerics_of(record) == NUMERICS:
+        try:
+            record = any_record(folder)
+        except UserError:  # a neighbour's
+            continue
+        if record is None or "config" not in record or numerics_of(record) == NUMERICS:
             continue
         theirs = record["config"]
         theirs["model"]["discriminator_size"] = theirs["model"]["discriminator_size"] or theirs["model"]["size"]
@@ -168,21 +175,23 @@ class RunFolder:
                     f"run folder {self.path}: another process is working on it: let it, or stop it"
                 ) from error
             with self.told():
-                killed = (*self.path.glob(".*.????????"), *self.checkpoints.glob(".*.????????"))
-                for partial in killed:  # of a process that died in the middle of writing
-                    partial.unlink()
-                for features in self.path.glob(
-                    f"{FOLDER}*"
-                ):  # left by an evaluation that was interrupted: it is repeated
-                    shutil.rmtree(features)
+                self._remove_leftovers()
                 if config is not None:
                     with replacing(self.config_file) as file:
                         file.write(OmegaConf.to_yaml(OmegaConf.structured(config)).encode())
             yield
 
+    def _remove_leftovers(self) -> None:
+        """Remove what a process that died left half-written, and features of an evaluation that is repeated; nothing else."""
+        for file in (*self.path.glob(".*"), *self.checkpoints.glob(".*")):
+            if HALF_WRITTEN.fullmatch(file.name) and file.is_file():
+                file.unlink()
+            elif FEATURES.fullmatch(file.name) and file.is_dir():
+                shutil.rmtree(file)
+
     def told(self) -> AbstractContextManager[None]:
         """Within, an error of the file system is one line (:func:`gat.files.told`)."""
-        return told(f"run folder {self.path}", "start the same command again, or set another paths.runs")
+        return told(f"run folder {self.path}", "start the same command again, or set another paths.runs or paths.run")
 
     def ended_record(self) -> dict[str, Any] | None:
         """Return the record of this very run if it has ended: diverged, or went as many steps as asked for, or more."""
@@ -190,7 +199,7 @@ class RunFolder:
         return record if record is not None and reaches(record, self.total_steps) else None
 
     def require_free(self) -> None:
-        """Raise :class:`UserError` if another run has ended in this folder."""
+        """Raise :class:`UserError` if another run has ended or goes on in this folder, or this one has gone too far."""
         other = any_record(self.path)
         if other is not None and numerics_of(other) != NUMERICS:
             raise UserError(
@@ -208,6 +217,26 @@ class RunFolder:
                     f"run folder {self.path}: the run ended after {other['final_metrics']['step']} steps and keeps no "
                     f"checkpoint to go on from to training.total_steps={self.total_steps}: set another paths.run"
                 )
+        for file in self.all_checkpoints():
+            self._require_own(file)
+
+    def _require_own(self, file: Path) -> None:
+        """Raise :class:`UserError` for another run's checkpoint, or one past the end, which cannot be reached any more."""
+        try:
+            step, theirs = read_head(file)
+        except DamagedCheckpointError:
+            return  # passed over by ``restore``
+        if theirs != self.identity:
+            raise UserError(
+                f"{file}: checkpoint of another configuration: set another paths.run, or remove that run's folder"
+            )
+        at_end = next((line for line in self.read_metrics() if line["step"] == self.total_steps), {})
+        unfinished = self.evaluation and not numbers_of(at_end, self.evaluation)
+        if step > self.total_steps or (step == self.total_steps and (not at_end or unfinished)):
+            raise UserError(
+                f"run folder {self.path}: the run has gone on to step {step} without an evaluation at step "
+                f"{self.total_steps}: set training.total_steps above {step}, or another paths.run"
+            )
 
     def lacks_numbers(self, record: dict[str, Any]) -> bool:
         """Return whether the ended run of ``record`` lacks the numbers of this configuration's evaluation at its length.
