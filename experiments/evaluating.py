@@ -31,6 +31,7 @@ from gat.pretrained import Pretrained
 from gat.processes import Processes, joined
 
 FOLDER = "evaluations"
+OF_REAL_IMAGES = ("kid", "precision", "recall")  # kinds that are compared with measure.reference_images of them
 REMEDY = "start the same command again (what is made is kept), or set another out"
 
 
@@ -77,6 +78,7 @@ def evaluate(settings: DictConfig, overrides: list[str]) -> dict[str, Any] | Non
             digest = f"{subject.stem}@{subject.sha256[:8]}"
             file = folder / f"{digest}-{protocol.name}-{protocol.id}-seed{config.evaluation.seed}.json"
             known = read_numbers(file)
+            require_same_images(known, file, measure)
             processes.wait()  # all have looked before the main process goes on to write
             if not set(evaluator.names(labelled=subject.samples.labels is not None)) <= known.keys():
                 began = time.perf_counter()
@@ -136,6 +138,19 @@ def read_numbers(file: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file}: is no record of an evaluation ({first_line(error)}): remove it") from error
     return numbers
+
+
+def require_same_images(known: dict[str, Any], file: Path, measure: MeasureConfig) -> None:
+    """Raise :class:`gat.errors.UserError` if ``known`` numbers were compared with another number of real images."""
+    compared = [name for name, number in known.items() if number["kind"] in OF_REAL_IMAGES]
+    if not compared:
+        return
+    theirs = json.loads(file.read_text(encoding="utf-8")).get("measure", {}).get("reference_images")
+    if theirs != measure.reference_images:
+        raise UserError(
+            f"measure.reference_images={measure.reference_images}: {file} holds {', '.join(compared)} for {theirs}: "
+            "set that, or another out"
+        )
 
 
 def record_of(

@@ -1,5 +1,9 @@
 """evaluate.py on images from the user: the numbers that the checkpoint gets, and mistakes."""
 
+import io
+import json
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +12,7 @@ import pytest
 from PIL import Image
 
 from experiments import drawing, evaluating
+from gat.config import MeasureConfig
 from gat.errors import UserError
 from gat.evaluation.samples import GivenSamples
 from tests.conftest import composed
@@ -99,3 +104,42 @@ def test_mistakes_in_the_arguments(trained: Path, tmp_path: Path) -> None:
         evaluate("samples=x", f"checkpoint={trained}/run")
     with pytest.raises(UserError, match=r"samples=.*none\.npz: there is no such file or folder"):
         evaluate(f"samples={tmp_path}/none.npz", f"out={tmp_path}")
+
+
+def zip_of_images(file: Path, method: int = zipfile.ZIP_STORED) -> bytearray:
+    buffer = io.BytesIO()
+    np.save(buffer, np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8))
+    with zipfile.ZipFile(file, "w", method) as archive:
+        archive.writestr("arr_0.npy", buffer.getvalue())
+    return bytearray(file.read_bytes())
+
+
+@pytest.mark.parametrize("fault", ["damaged lzma", "encrypted", "unknown method", "no pixels"])
+def test_odd_zips_are_told_in_one_line(tmp_path: Path, fault: str) -> None:
+    file = tmp_path / "x.npz"
+    content = zip_of_images(file, zipfile.ZIP_LZMA if fault == "damaged lzma" else zipfile.ZIP_STORED)
+    directory = content.index(b"PK\x01\x02")  # flags stand at 8 there, the method at 10; in the local header at 6 and 8
+    if fault == "damaged lzma":
+        content[60:200] = b"\xff" * 140
+    elif fault == "encrypted":
+        content[6] |= 1
+        content[directory + 8] |= 1
+    elif fault == "unknown method":
+        content[8] = content[directory + 10] = 99
+    file.write_bytes(content)
+    if fault == "no pixels":
+        np.savez(file, arr_0=np.zeros((4, 0, 0, 3), np.uint8))
+    with pytest.raises(UserError, match="holds no images"):
+        list(GivenSamples(file, 4, 4).batches(slice(0, 4)))
+
+
+def test_numbers_against_another_count_of_real_images_are_not_those_asked_for(tmp_path: Path) -> None:
+    file = tmp_path / "record.json"
+    known = {"KID-8": {"kind": "kid", "value": 0.01}}
+    file.write_text(json.dumps({"measure": {"reference_images": 16}, "numbers": known}))
+    measure = MeasureConfig(metrics=["kid"], also_extractors=[], also_samples=[], reference_images=16)
+    evaluating.require_same_images(known, file, measure)
+    other = replace(measure, reference_images=5)
+    with pytest.raises(UserError, match=r"measure\.reference_images=5: .*holds KID-8 for 16: set that, or another out"):
+        evaluating.require_same_images(known, file, other)
+    evaluating.require_same_images({"FID-8": {"kind": "frechet", "value": 1.0}}, file, other)

@@ -134,7 +134,7 @@ class GivenSamples:
         try:
             with Image.open(file) as image:
                 mode, pixels = image.mode, np.array(image)
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise UserError(f"{file}: cannot be read as a PNG ({first_line(error)}): remove or replace it") from error
         if mode != "RGB" or pixels.shape[0] != pixels.shape[1]:
             size = f"{pixels.shape[1]} x {pixels.shape[0]} pixels"

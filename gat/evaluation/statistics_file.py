@@ -4,6 +4,7 @@ Shapes: n images, d features, P image side in pixels.
 """
 
 import json
+import lzma
 import os
 import struct
 import zipfile
@@ -18,7 +19,15 @@ from gat.errors import UserError
 from gat.evaluation.frechet import Statistics
 from gat.files import replacing
 
-UNREADABLE = (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+DAMAGED = (EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+UNREADABLE = (
+    *DAMAGED,
+    OSError,
+    KeyError,
+    ValueError,
+    TypeError,
+    RuntimeError,
+)  # RuntimeError: encrypted, unknown method
 NAME_LENGTHS = 26  # where a zip entry's local header says how long its name and extra field are
 NEGATIVE_TOLERANCE = 1e-6  # of the largest eigenvalue: what rounding in fp32 can leave
 
@@ -90,7 +99,7 @@ def images_side(file: Path) -> int | None:
             shape, _, dtype = read(stream)
     if len(shape) and shape[0] == 0:
         raise ValueError("arr_0 is empty")
-    if dtype != np.uint8 or len(shape) != 4 or shape[1] != shape[2] or shape[3] != 3:
+    if dtype != np.uint8 or len(shape) != 4 or shape[1] != shape[2] or shape[3] != 3 or not shape[1]:
         raise ValueError(f"arr_0 is {dtype} {shape}, not uint8 images (n, P, P, 3)")
     return int(shape[1])
 
