@@ -11,7 +11,9 @@ from omegaconf import DictConfig
 
 from experiments.exits import exits
 from experiments.settings import CONF, register, run_config
+from gat.config import Config
 from gat.errors import UserError
+from gat.training.results import numbers_of
 
 register()
 
@@ -24,27 +26,32 @@ def main(settings: DictConfig) -> None:
     with exits():
         if settings.sweep.claim is not None or settings.sweep.arms:
             raise UserError(f"sweep={settings.sweep.name} is many runs: launch them with -m")
-        record = run(run_config(settings))
+        config = run_config(settings)
+        record = run(config)
         if record is not None:
-            report(record)
+            report(record, config)
 
 
-def report(record: dict[str, Any]) -> None:
-    """Print the final figures and where the run's files lie."""
-    folder, final = record["run_folder"], record["final_metrics"]
-    print(f"\n{record['status']} after {final['step']} steps ({final['images']} images)")
+def report(record: dict[str, Any], config: Config) -> None:
+    """Print the figures at the length and by the evaluation asked for, and where the run's files lie."""
+    from gat.training.run_folder import RunFolder
+
+    asked, end = RunFolder(config), record["final_metrics"]
+    folder = asked.path
+    line = next((one for one in asked.read_metrics() if one["step"] == asked.total_steps), end)
+    longer = f", of a run of {end['step']}" if line["step"] < end["step"] else ""
+    print(f"\n{record['status']} after {line['step']} steps ({line['images']} images){longer}")
     if record["diverged"]:
         print(f"  it diverged at step {record['diverged']['step']}: {record['diverged']['reason']}")
-    for numbers in final.get("evaluations", {}).values():
-        for name, number in numbers.items():
-            print(f"  {name:<28} {'not finite' if number['value'] is None else format(number['value'], '.4g')}")
+    for name, number in numbers_of(line, asked.evaluation).items():
+        print(f"  {name:<28} {'not finite' if number['value'] is None else format(number['value'], '.4g')}")
     print(f"  configuration                {folder}/config.yaml")
     print(f"  metrics                      {folder}/metrics.jsonl")
     print(f"  record                       {folder}/record.json")
-    if (Path(folder) / "samples.png").exists():
+    if (folder / "samples.png").exists():
         print(f"  samples, a row per class     {folder}/samples.png")
     if record["checkpoint"]:
-        print(f"  checkpoint                   {record['checkpoint']}")
+        print(f"  checkpoint                   {folder}/checkpoints/{Path(record['checkpoint']).name}")
 
 
 if __name__ == "__main__":

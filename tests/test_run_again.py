@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from experiments.run import report
 from gat.checkpoint_file import under
 from gat.config import Config
 from gat.data.prepare import prepare
@@ -109,6 +110,22 @@ def test_a_run_is_extended_as_if_it_had_always_been_longer(
     assert run(small("training.total_steps=2")) == longer  # nothing is trained again
     with pytest.raises(UserError, match="the checkpoint of that step is not kept|without metrics at step"):
         run(small("training.total_steps=3", "training.log_steps=2"))
+
+
+def test_what_is_printed_is_the_length_and_evaluation_asked_for(
+    small: SmallConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = run(small("training.total_steps=2"))
+    record = run(small())
+    run(small("training.total_steps=2", "evaluation.seed=2"))
+    capsys.readouterr()
+    report(record, small("training.total_steps=2"))
+    told = capsys.readouterr().out
+    assert "finished after 2 steps (8 images), of a run of 4\n" in told
+    numbers = numbers_of(short["final_metrics"])
+    assert [line.split() for line in told.splitlines() if "FD-" in line and "-reconstruction" not in line] == [
+        [name, format(number["value"], ".4g")] for name, number in numbers.items() if number["kind"] == "frechet"
+    ]
 
 
 def test_a_run_without_checkpoints_cannot_be_extended(small: SmallConfig, tmp_path: Path) -> None:
