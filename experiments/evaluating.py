@@ -20,6 +20,7 @@ from gat.data.prepared import PreparedSet
 from gat.data.workers import told_plainly
 from gat.errors import UserError, first_line
 from gat.evaluation.evaluator import Evaluator, check_measures
+from gat.evaluation.kinds import CLASSIFIER
 from gat.evaluation.numbers import Number
 from gat.evaluation.protocol import GIVEN, NAMED
 from gat.evaluation.reference import open_reference
@@ -106,7 +107,9 @@ def generated(pretrained: Pretrained, config: Config, device: torch.device) -> S
 def given_images(place: Path, config: Config) -> Subjects:
     """Open images from the user, ADM's ``.npz`` or a folder of PNGs, which are compared without conversion."""
     samples = GivenSamples(place, config.evaluation.samples, config.evaluation.batch_size)
-    data = open_images(config) if config.evaluation.reference is None else None
+    rules = config.evaluation
+    needed = rules.reference is None or CLASSIFIER in (rules.extractor, *rules.also_extractors)
+    data = open_images(config) if needed else None
     return Subjects(samples, place.stem, samples.digest, samples.facts(), place.parent, data=data)
 
 

@@ -12,6 +12,7 @@ from gat.errors import Interrupted, LostProcessError, UserError
 
 EXIT_USER_ERROR = 2
 EXIT_LOST_PROCESS = 70
+EXIT_CTRL_C = 130  # as shells count it
 EXIT_INTERRUPTED = 75  # "temporary failure": the same command goes on
 
 
@@ -31,6 +32,8 @@ def exits() -> Iterator[None]:
         sys.exit(fail(str(error), EXIT_LOST_PROCESS))
     except Interrupted as interruption:
         sys.exit(fail(str(interruption), EXIT_INTERRUPTED, kind="stopped"))
+    except KeyboardInterrupt:
+        sys.exit(fail("by Ctrl-C; what has been written is whole", EXIT_CTRL_C, kind="stopped"))
 
 
 def fail(message: str, code: int, kind: str = "error") -> int:

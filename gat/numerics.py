@@ -16,3 +16,9 @@ WHAT_CHANGED = {1: "before the augmentation was corrected"}
 def mark_of(version: int) -> str | None:
     """Return the mark on results of a version; None for the current one, which needs none."""
     return WHAT_CHANGED.get(version, f"by version {version} of the numerics") if version != NUMERICS else None
+
+
+def version_named(version: int) -> str:
+    """Return a version in words, with what marks its results if it is an older one."""
+    marked = f" ({WHAT_CHANGED[version]})" if version in WHAT_CHANGED else ""
+    return f"version {version} of the numerics{marked}"

@@ -52,6 +52,24 @@ def test_numbers_of_given_images_are_those_of_the_samples_through_the_checkpoint
     assert evaluate(*data, *rules, f"samples={place}")["measured_at"] == record["measured_at"]  # not measured again
 
 
+def test_a_classifier_of_the_named_data_measures_against_a_file(trained: Path, tmp_path: Path) -> None:
+    """The classifier is trained on the prepared images; here the file holds their own statistics."""
+    images = np.random.default_rng(0).integers(0, 256, (COUNT, 32, 32, 3), dtype=np.uint8)
+    np.savez(tmp_path / "x.npz", arr_0=images)
+    data = (
+        *SMALL,
+        f"data.root={trained}/images",
+        f"paths.prepared={trained}/prepared",
+        f"samples={tmp_path}/x.npz",
+        f"out={tmp_path}/out",
+    )
+    rules = ("evaluation.extractor=classifier", f"evaluation.samples={COUNT}", "measure.metrics=[frechet]")
+    name = f"FD-classifier-{COUNT}"
+    expected = evaluate(*data, *rules)["numbers"][name]["value"]
+    (file,) = trained.glob("prepared/*/reference-classifier*.npz")
+    assert evaluate(*data, *rules, f"evaluation.reference={file}")["numbers"][name]["value"] == expected
+
+
 def test_the_first_images_are_taken(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
     np.savez(tmp_path / "x.npz", arr_0=images)

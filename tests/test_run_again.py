@@ -63,6 +63,30 @@ def test_another_protocol_adds_numbers_to_an_ended_run(
     assert run(small("training.eval_steps=2", "evaluation.truncation=0.5")) == second  # and nothing is measured again
 
 
+def test_a_shorter_interval_adds_numbers_where_checkpoints_are_kept(small: SmallConfig, tmp_path: Path) -> None:
+    first = run(small("training.eval_steps=4", "training.checkpoint_steps=2"))
+    assert run(small("training.eval_steps=2"))["final_metrics"] == first["final_metrics"]
+    assert [bool(numbers_of(line)) for line in read_metrics(tmp_path / "run")] == [False, True, False, True]
+
+
+def test_a_run_whose_end_is_damaged_is_not_trained_longer(small: SmallConfig, tmp_path: Path) -> None:
+    """Going on from an earlier checkpoint would drop the numbers of the end."""
+    run(small("training.checkpoint_steps=2"))
+    before = read_metrics(tmp_path / "run")
+    last = tmp_path / "run" / "checkpoints" / "step-00000004.safetensors"
+    last.write_bytes(last.read_bytes()[:-1])
+    told = "the run ended at step 4, and the checkpoint of that step is damaged or gone"
+    with pytest.warns(UserWarning, match="passed over"), pytest.raises(UserError, match=told):
+        run(small("training.total_steps=6"))
+    assert read_metrics(tmp_path / "run") == before
+    with pytest.raises(UserError, match=r"not a whole .*: set another paths\.run to train the run again"):
+        run(small("evaluation.truncation=0.5"))
+    last.unlink()
+    with pytest.raises(UserError, match=told):
+        run(small("training.total_steps=6"))
+    assert read_metrics(tmp_path / "run") == before
+
+
 def test_numbers_cannot_be_added_without_a_checkpoint(small: SmallConfig) -> None:
     run(small("training.keep_checkpoints=false"))
     with pytest.raises(UserError, match="without this evaluation, and the checkpoint of that step is not kept"):

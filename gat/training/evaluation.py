@@ -20,6 +20,7 @@ from gat.platform import full_precision
 from gat.pretrained import load_pretrained
 from gat.processes import ALONE, Processes
 from gat.samples.pictures import save_grid
+from gat.training.results import numbers_of
 from gat.training.run_folder import RunFolder
 
 GRID_SEED_OFFSET = 1
@@ -90,8 +91,9 @@ def add_evaluations(config: Config, folder: RunFolder, device: torch.device, pro
 
     Raises :class:`UserError` if there is no checkpoint of the run's end.
     """
-    steps, end = folder.unevaluated(config.training.eval_steps), config.training.total_steps
-    if end not in steps:
+    steps, end = folder.unevaluated(), config.training.total_steps
+    measured = any(line["step"] == end and numbers_of(line, folder.evaluation) for line in folder.read_metrics())
+    if end not in steps and not measured:
         raise UserError(
             f"run folder {folder.path}: the run ended at step {end} without this evaluation, and the checkpoint of that "
             "step is not kept: set another paths.run to train it again, or use the evaluation settings in "
@@ -101,8 +103,17 @@ def add_evaluations(config: Config, folder: RunFolder, device: torch.device, pro
         data = prepare(config.data, config.autoencoder, Path(config.paths.prepared), device, config.loader.workers)
     evaluation = RunEvaluation(config, data, device, processes, folder.path)
     for step in steps:
-        generator = load_pretrained(str(folder.checkpoint_file(step))).generator.to(device)
+        generator = _averaged(folder.checkpoint_file(step)).to(device)
         numbers = evaluation.numbers(generator, folder.identity, step)
         if processes.is_main:
             folder.add_numbers(step, numbers)
             print(f"step {step}: " + ", ".join(f"{number.name} {number}" for number in numbers))  # noqa: T201
+
+
+def _averaged(file: Path) -> Generator:
+    """Return the averaged generator of a run's own checkpoint."""
+    try:
+        return load_pretrained(str(file)).generator
+    except UserError as error:
+        told = str(error).rpartition(": ")[0]  # its remedy is for files from elsewhere
+        raise UserError(f"{told}: set another paths.run to train the run again") from error

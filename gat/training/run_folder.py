@@ -21,7 +21,7 @@ from gat.errors import UserError
 from gat.evaluation.features import FOLDER
 from gat.evaluation.numbers import Number
 from gat.files import replacing, told, write_json
-from gat.numerics import NUMERICS, mark_of
+from gat.numerics import NUMERICS, version_named
 from gat.training.checkpoint import load_checkpoint, save_checkpoint
 from gat.training.results import (
     METRICS,
@@ -138,8 +138,7 @@ def earlier_run(place: Path, config: Config) -> str | None:
         theirs = record["config"]
         theirs["model"]["discriminator_size"] = theirs["model"]["discriminator_size"] or theirs["model"]["size"]
         if all(theirs.get(group, {}).get(name, v) == v for group in wanted for name, v in wanted[group].items()):
-            version = numerics_of(record)
-            return f"{folder}: holds the same run under version {version} of the numerics ({mark_of(version)}), which is kept"
+            return f"{folder}: holds the same run under {version_named(numerics_of(record))}, which is kept"
     return None
 
 
@@ -151,6 +150,7 @@ class RunFolder:
         self.path = Path(paths.run) if paths.run else Path(paths.runs) / run_name(config)
         self.identity = identity(config)
         self.evaluation, self.total_steps = evaluation_id(config), config.training.total_steps
+        self.eval_steps = config.training.eval_steps
         self.config_file = self.path / "config.yaml"
         self.metrics_file = self.path / METRICS
         self.record_file = self.path / RECORD
@@ -203,8 +203,8 @@ class RunFolder:
         other = any_record(self.path)
         if other is not None and numerics_of(other) != NUMERICS:
             raise UserError(
-                f"run folder {self.path}: holds a run of version {numerics_of(other)} of the numerics "
-                f"({mark_of(numerics_of(other))}), this code has version {NUMERICS}: set another paths.run"
+                f"run folder {self.path}: holds a run of {version_named(numerics_of(other))}, this code has version "
+                f"{NUMERICS}: set another paths.run"
             )
         if other is not None:
             if other.get("identity") != self.identity:
@@ -239,7 +239,9 @@ class RunFolder:
             )
 
     def lacks_numbers(self, record: dict[str, Any]) -> bool:
-        """Return whether the ended run of ``record`` lacks the numbers of this configuration's evaluation at its length.
+        """Return whether the ended run of ``record`` lacks numbers of this configuration's evaluation.
+
+        They are due at its length, and at each ``training.eval_steps`` of which a checkpoint is kept.
 
         Raises :class:`UserError` for a longer run whose metrics have no line there.
         """
@@ -251,7 +253,7 @@ class RunFolder:
                 f"run folder {self.path}: holds a run of {record['final_metrics']['step']} steps without metrics at step "
                 f"{self.total_steps}: set training.total_steps to a step of its metrics.jsonl, or another paths.run"
             )
-        return bool(self.evaluation) and not numbers_of(line, self.evaluation)
+        return bool(self.evaluation) and (not numbers_of(line, self.evaluation) or bool(self.unevaluated()))
 
     def write_record(self, record: dict[str, Any]) -> None:
         """Write ``record.json``."""
@@ -289,6 +291,15 @@ class RunFolder:
                 warnings.warn(f"{error}: passed over", stacklevel=2)
         return 0
 
+    def require_at_end(self, step: int) -> None:
+        """Raise :class:`UserError` if this run has ended past ``step``: going on from there would drop its last numbers."""
+        record = any_record(self.path)
+        if record is not None and (end := record["final_metrics"]["step"]) > step:
+            raise UserError(
+                f"run folder {self.path}: the run ended at step {end}, and the checkpoint of that step is damaged or gone: "
+                "it cannot be trained longer: set another paths.run"
+            )
+
     def append_metrics(self, metrics: dict[str, Any], numbers: Sequence[Number] = ()) -> None:
         """Add one line to ``metrics.jsonl``; values that are not finite become null.
 
@@ -310,11 +321,11 @@ class RunFolder:
                 line["evaluations"] = line.get("evaluations", {}) | added
         self._write_metrics(lines)
 
-    def unevaluated(self, eval_steps: int) -> list[int]:
+    def unevaluated(self) -> list[int]:
         """Return the steps of kept checkpoints where an evaluation is due (every ``eval_steps`` and the end) and missing."""
         kept = {int(file.stem.removeprefix("step-")) for file in self.all_checkpoints()}
         lines = self.read_metrics()
-        due = [one for one in lines if one["step"] % eval_steps == 0 or one["step"] == self.total_steps]
+        due = [one for one in lines if one["step"] % self.eval_steps == 0 or one["step"] == self.total_steps]
         due = [one for one in due if one["step"] <= self.total_steps]
         return [line["step"] for line in due if line["step"] in kept and not numbers_of(line, self.evaluation)]
 

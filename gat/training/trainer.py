@@ -214,6 +214,7 @@ class Trainer:
         """Restore the last good checkpoint, if there is one; returns the number of steps done."""
         with self.processes.main_first():
             step = self.folder.restore(self.networks)
+            self.folder.require_at_end(step)
         agreed = int(self.processes.from_main(torch.tensor(step)))
         if self.processes.any(step != agreed):
             raise UserError(
