@@ -1,5 +1,6 @@
 """What a claim's tests look at: a sweep's table, and how a test ends."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,14 +8,29 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from experiments.study.claims import LAST_THIRD
+from experiments.study.power import level_at, sequential_p
 from gat.errors import UserError
 
 FEWEST_SEEDS = 2
-HOLDS, FAILS, OPEN, SILENT, NOT_RUN = "holds", "fails", "open", "silent", "not run"
+HOLDS, FAILS, SAME, OPEN, SILENT, NOT_RUN = "holds", "fails", "equivalent", "open", "silent", "not run"
 NO_VERDICT = "no verdict"  # at this scale
 PARTLY_RUN = "partly run"
 OF_STATUS = ("diverges", "trains", "boundary_slope", "best_slope", "monotone")
 """Tests that look at whether runs diverged, or that see for themselves which numbers there are."""
+
+
+def last_third(rows: pd.DataFrame) -> NDArray[np.float64]:
+    """Return each finished run's geometric mean of ``distance`` over the last third of its evaluations, without gaps.
+
+    A run that lacks a number there has none. ``rows``: of one arm, with ``seed`` and ``step``.
+    """
+    known = rows[rows["distance"].notna()]
+    steps = sorted(known["step"].unique())
+    chosen = steps[-math.ceil(len(steps) / 3) :] if steps else []
+    logs = np.log(known[known["step"].isin(chosen)].set_index("seed")["distance"].astype(float)).groupby(level=0)
+    values = np.exp(logs.mean()[logs.count() == len(chosen)]).to_numpy(np.float64)
+    return values[np.isfinite(values)]
 
 
 @dataclass(frozen=True)
@@ -23,6 +39,12 @@ class Outcome:
 
     state: str
     told: str
+    ahead: float = 1.0
+    """Of comparisons of arms, the smallest level, shared by all looks, at which it holds;"""
+    behind: float = 1.0
+    """at which it fails;"""
+    same: float = 1.0
+    """and at which the arms are equivalent. 1 for other tests."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +53,8 @@ class Evidence:
 
     table: pd.DataFrame
     metric: str
-    confidence: float
+    level: float
+    """Confidence of its verdict."""
     study: str
     at: str = "end"
     planned: int = FEWEST_SEEDS
@@ -40,6 +63,28 @@ class Evidence:
     """Whether it is a diagnostic's: a column may then be absent because nobody measured it."""
     missing: Sequence[str] = ()
     """What is missing of the table, each in words that begin with the arm."""
+    look: int = 0
+    """Which of the ``looks`` this is, from 0."""
+    looks: tuple[int, ...] = (1,)
+    """Numbers of seeds at which the claim is looked at."""
+
+    @property
+    def alpha(self) -> float:
+        """Level that all looks share."""
+        return 1 - self.level
+
+    @property
+    def confidence(self) -> float:
+        """Level of the intervals of this look (repeated intervals: they hold together over all looks)."""
+        return 1 - level_at(self.look, self.looks, self.alpha)
+
+    def p_value(self, two_sided: float) -> float:
+        """Return the smallest level, shared by all looks, at which this p-value decides."""
+        return sequential_p(two_sided, self.look, self.looks)
+
+    def compared(self, arm: str) -> NDArray[np.float64]:
+        """Return what arms are compared by: logarithms of distances, other metrics as they are."""
+        return np.log(self.values(arm)) if self.lower_is_better else self.values(arm)
 
     @property
     def column(self) -> str:
@@ -80,9 +125,10 @@ class Evidence:
         return int((status == "diverged").sum()), len(status)
 
     def values(self, arm: str, column: str | None = None) -> NDArray[np.float64]:
-        """A column (None: the metric), one value per finished seed: at the end, or (``at`` steps) the geometric mean.
+        """A column (None: the metric), one value per finished seed: at the end, or a geometric mean.
 
-        Steps at which nothing changed, or that are not finite, have no logarithm and are left out of that mean.
+        ``at`` says of what: of the last third of the evaluations (of a distance) or of all logged ``steps``. Steps at which
+        nothing changed, or that are not finite, have no logarithm and are left out of the latter.
         """
         rows = self.ended(arm)
         rows = rows[rows["status"] == "finished"]
@@ -91,6 +137,8 @@ class Evidence:
             values = rows.set_index("seed")[name].astype(float)
             logs = np.log(values[np.isfinite(values) & (values > 0)])
             return np.exp(logs.groupby(level=0).mean().to_numpy(np.float64))
+        if self.at == LAST_THIRD and name == "distance":
+            return last_third(rows)
         values = rows[rows["end"] == True][name].astype(float)  # noqa: E712  # the column holds gaps
         return values[np.isfinite(values)].to_numpy(np.float64)
 

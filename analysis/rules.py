@@ -1,11 +1,11 @@
 """Whether the tests of a claim's rule hold on a sweep's table (kinds and their meaning: experiments/study/claims.py).
 
-A test ends as ``holds``, ``fails``, ``open``, ``silent`` (the rule says nothing at this scale; it does not count) or ``not
-run`` (an arm without an ended run). It is ``open`` where seeds are too few or too noisy, and as long as an arm has fewer
-ended seeds, or fewer with a finite number, than the claim plans. What makes each kind fail is what the sweeps' heads call
-refuted:
+A test ends as ``holds``, ``fails``, ``equivalent``, ``open``, ``silent`` (the rule says nothing at this scale; it does not
+count) or ``not run`` (an arm without an ended run). It is ``open`` where seeds are too few or too noisy, and as long as an
+arm has fewer ended seeds, or fewer with a finite number, than the claim plans. What makes each kind fail is what the sweeps'
+heads call refuted:
 
-    ordered, difference   an adjacent pair the other way round, with an interval that excludes 0
+    ordered, difference   an adjacent pair the other way round, significantly after Bonferroni's correction
     monotone              never: an order that breaks at one evaluation leaves it open
     at_most_ratio         the interval of the ratio lies wholly above the factor
     below, above          the interval of the mean lies wholly on the other side (unless ``one_sided``)
@@ -18,16 +18,19 @@ refuted:
 
 Divergence decides an order only where all seeds of one arm diverged and none of the other's; otherwise an arm with a diverged
 run has no mean. Correlations and power laws leave such an arm out and say so, and are open if more than one is. Intervals of
-means are Student's, of differences and ratios Welch's (analysis/means.py); slopes are of means of logarithms over seeds
-(analysis/slopes.py).
+means are Student's (analysis/means.py), of differences and ratios Welch's (analysis/contrasts.py); slopes are of means of
+logarithms over seeds (analysis/slopes.py). A claim looked at twice has intervals and p-values that hold over both looks
+(experiments/study/power.py). Equivalence does not fail: what is not shown to be equivalent stays open.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from analysis.evidence import FAILS, HOLDS, NO_VERDICT, NOT_RUN, OPEN, SILENT, Evidence, Outcome
-from analysis.means import behind, joined, lost_of, of_mean, on_side, ratio
+from analysis.contrasts import at_most, lost_of
+from analysis.contrasts import ordered as ordered_pair
+from analysis.evidence import FAILS, HOLDS, NO_VERDICT, NOT_RUN, OPEN, SAME, SILENT, Evidence, Outcome
+from analysis.means import joined, of_mean, on_side
 from analysis.slopes import best_slope, boundary_slope, correlation, power_law, slope
 
 COLUMNS = ("x", "over", "of")  # arguments that name columns
@@ -49,7 +52,7 @@ def decide(test: Mapping[str, Any], evidence: Evidence) -> Outcome:
         return Outcome(NOT_RUN, told)
     outcome = DECIDERS[test["kind"]](test, arms, evidence)
     told = too_little(test, arms, evidence)
-    return Outcome(OPEN, f"{outcome.told}; {told}") if told and outcome.state in (HOLDS, FAILS) else outcome
+    return Outcome(OPEN, f"{outcome.told}; {told}") if told and outcome.state != OPEN else outcome
 
 
 def too_little(test: Mapping[str, Any], arms: Sequence[str], evidence: Evidence) -> str:
@@ -62,22 +65,25 @@ def too_little(test: Mapping[str, Any], arms: Sequence[str], evidence: Evidence)
     return ""
 
 
-def verdict(rule: Sequence[Mapping[str, Any]], outcomes: Sequence[Outcome]) -> str:
-    """``confirmed``, ``refuted``, ``undecided`` or ``not run``, by those that decide; ``no verdict`` if all are silent."""
-    states = [outcome.state for test, outcome in zip(rule, outcomes, strict=True) if test["decides"]]
-    states = [state for state in states if state != SILENT]
-    if not states:
-        return NO_VERDICT
-    if NOT_RUN in states:
-        return NOT_RUN
-    if FAILS in states:
-        return "refuted"
-    return "confirmed" if all(state == HOLDS for state in states) else "undecided"
+def verdict(rule: Sequence[Mapping[str, Any]], outcomes: Sequence[Outcome], alpha: float) -> tuple[str, float]:
+    """Return what those that decide come to, and the level at which they do (1 where there are no p-values).
+
+    ``confirmed``, ``refuted``, ``equivalent``, ``undecided`` or ``not run``; ``no verdict`` if all are silent at this scale.
+    """
+    deciding = [outcome for test, outcome in zip(rule, outcomes, strict=True) if test["decides"]]
+    speaking = [outcome for outcome in deciding if outcome.state != SILENT]
+    if not speaking:
+        return NO_VERDICT, 1.0
+    if any(outcome.state == NOT_RUN for outcome in speaking):
+        return NOT_RUN, 1.0
+    found = joined(speaking, alpha)
+    ends = {HOLDS: ("confirmed", found.ahead), FAILS: ("refuted", found.behind), SAME: ("equivalent", found.same)}
+    return ends.get(found.state, ("undecided", 1.0))
 
 
-def ordered(test: Mapping[str, Any], arms: Sequence[str], evidence: Evidence) -> Outcome:  # noqa: ARG001
+def ordered(test: Mapping[str, Any], arms: Sequence[str], evidence: Evidence) -> Outcome:
     """Each arm's mean below the next one's."""
-    return joined([behind(a, b, evidence) for a, b in pairwise(arms)])
+    return joined([ordered_pair(a, b, test.get("equivalent"), evidence) for a, b in pairwise(arms)], evidence.alpha)
 
 
 def monotone(test: Mapping[str, Any], arms: Sequence[str], evidence: Evidence) -> Outcome:  # noqa: ARG001
@@ -98,7 +104,7 @@ def monotone(test: Mapping[str, Any], arms: Sequence[str], evidence: Evidence) -
 def at_most_ratio(test: Mapping[str, Any], arms: Sequence[str], evidence: Evidence) -> Outcome:
     """The first arm's mean is at most so many times the second's."""
     first, second = arms
-    return ratio(first, second, test["within"], evidence)
+    return at_most(first, second, test["within"], evidence)
 
 
 def below(test: Mapping[str, Any], arms: Sequence[str], evidence: Evidence) -> Outcome:
@@ -116,7 +122,7 @@ def _beside_value(test: Mapping[str, Any], arms: Sequence[str], evidence: Eviden
     if lost := lost_of(arms, evidence):
         return Outcome(OPEN, lost)
     found = {f"{column} of {arm}": of_mean(evidence.values(arm, column), evidence) for arm in arms}
-    outcome = joined([on_side(sign, test["value"], what, one) for what, one in found.items()])
+    outcome = joined([on_side(sign, test["value"], what, one) for what, one in found.items()], evidence.alpha)
     return Outcome(OPEN, outcome.told) if test.get("one_sided") and outcome.state == FAILS else outcome
 
 
@@ -128,7 +134,7 @@ def rises(test: Mapping[str, Any], arms: Sequence[str], evidence: Evidence) -> O
     found = {f"rise of {column} of {arm}": of_mean(evidence.rises(arm, column), evidence) for arm in arms}
     if gaps := evidence.missing_of(arms):
         return Outcome(OPEN, f"not every checkpoint was measured ({gaps[0]})")
-    return joined([on_side(1, 0.0, what, one) for what, one in found.items()])
+    return joined([on_side(1, 0.0, what, one) for what, one in found.items()], evidence.alpha)
 
 
 def diverges(test: Mapping[str, Any], arms: Sequence[str], evidence: Evidence) -> Outcome:

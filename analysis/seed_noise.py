@@ -15,8 +15,8 @@ import pandas as pd
 from scipy import stats
 
 from analysis.command import REMEDY, run_command
-from analysis.power import detectable, seeds_for
 from analysis.tables import read_table
+from experiments.study.power import detectable, seeds_for
 from gat.errors import UserError
 from gat.files import replacing, told
 

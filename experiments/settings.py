@@ -31,7 +31,7 @@ class ClaimConfig:
     metric: str
     """``frechet`` (the study's distance) or the name of a column of metrics."""
     at: str
-    """``end``, ``evaluations`` (each one) or ``steps`` (each logged one)."""
+    """``end``, ``last_third`` (of the evaluations) or ``steps`` (each logged one)."""
     rule: list[dict[str, Any]]
     """Tests that decide, each a ``kind`` and its arguments (``experiments/study/claims.py``)."""
     confidence: float
@@ -44,6 +44,10 @@ class ClaimConfig:
     """Number of seeds: training.seed = 0, 1, ..."""
     stopping: str
     """When runs end and no more are added."""
+    looks: int = 1
+    """2: looked at with half of the seeds, if these are at least 6, and with all; 1: with all."""
+    family: str | None = None
+    """Claims of one family share a control; a verdict must hold after Holm's correction for their number."""
     diagnostic: str | None = None
     """Which diagnostic of the runs (``analysis/diagnose.py``) the metric is of; null: the sweep's own table."""
 
@@ -114,6 +118,10 @@ class StudyConfig:
     teacher_width: int | None
     diagnostics: DiagnosticsConfig | None
     """null: a run without a study."""
+    effect: float | None
+    """Smallest ratio of distances worth finding; arms within it are equivalent."""
+    scatter: float | None
+    """Standard deviation of the log distance over seeds that seeds are planned with (``analysis/seed_noise.py``)."""
     sustained_tflops: float | None
     """Rate per process for estimates, where the cluster gives none: what training sustains, not the data sheet's peak."""
 
@@ -257,9 +265,21 @@ def register() -> None:
     store.store(name="schema", node=ExperimentConfig)
     for file in SWEEPS.glob("*.yaml"):
         store.store(group="sweep", name=file.stem, node=OmegaConf.load(file), provider=str(SWEEPS))
+    register_resolvers()
+
+
+def register_resolvers() -> None:
+    """Make what studies and sweeps compute known to OmegaConf: ``${times:A,B}`` and so on."""
+    OmegaConf.register_new_resolver("seeds", _planned_seeds, replace=True)
     OmegaConf.register_new_resolver("times", lambda value, factor: value * factor, replace=True)
     OmegaConf.register_new_resolver("power", lambda value, exponent: value**exponent, replace=True)
     OmegaConf.register_new_resolver("divided", _divided, replace=True)
+
+
+def _planned_seeds(ratio: float, scatter: float) -> int:
+    from experiments.study.power import planned_seeds  # imports scipy
+
+    return planned_seeds(ratio, scatter)
 
 
 def _divided(value: int, divisor: int) -> int:

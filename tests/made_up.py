@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from omegaconf import OmegaConf
 
-from experiments.settings import SWEEPS
+from analysis.judging import claims
 from gat.evaluation.protocol import Protocol
 from gat.numerics import NUMERICS
 
@@ -26,10 +25,9 @@ PROTOCOL = Protocol(
 
 
 def claim_of(sweep: str) -> dict[str, Any]:
-    """The head of a sweep's file."""
-    head = OmegaConf.to_container(OmegaConf.load(SWEEPS / f"{sweep}.yaml"), resolve=False)
-    assert isinstance(head, dict)
-    return dict(head["claim"])
+    """The claim of a sweep's file as of study mini, planned with three seeds and looked at once."""
+    found = next(claim for name, claim in claims("mini") if name == sweep and "diagnostic" not in claim)
+    return found | {"seeds": 3, "looks": 1}
 
 
 def run_rows(

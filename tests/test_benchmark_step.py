@@ -216,15 +216,18 @@ def test_a_teacher_is_timed_with_the_step(bench: Bench) -> None:
 
 
 def test_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two sweeps of S that share an arm: three runs each, and the shared arm is counted as new once."""
+    """Two sweeps of S that share an arm: as many runs of each arm as seeds, and the shared arm is counted as new once."""
     monkeypatch.setattr(costs, "SWEEPS", tmp_path / "sweeps")
     (tmp_path / "sweeps").mkdir()
     for name in ("consistency", "logit_centering"):
         (tmp_path / "sweeps" / f"{name}.yaml").touch()
-    costs.benchmark_costs(lambda overrides: composed("study=mini", *overrides), tmp_path)
+    study = ("study=mini", "study.effect=1.3", "study.scatter=0.17")  # eight seeds
+    costs.benchmark_costs(lambda overrides: composed(*study, *overrides), tmp_path)
     table = pd.read_csv(tmp_path / "costs-mini.csv")
-    assert list(table["runs"]) == [6, 6]
-    assert list(table["not in those above"]) == [6, 3]
-    one_run = flops_of(bench_of(compose_config("study=mini"), surroundings(composed("study=mini")).study), 64) * 600
-    assert table["EFLOP"].tolist() == pytest.approx([6 * one_run / 1e18] * 2)
-    assert table["device-hours"][0] == pytest.approx(6 * one_run / 0.03e12 / 3600)
+    assert list(table["looks at seeds"]) == ["4, 8"] * 2
+    assert list(table["finds a ratio of"]) == [1.29] * 2
+    assert list(table["runs"]) == [16, 16]
+    assert list(table["not in those above"]) == [16, 8]
+    one_run = flops_of(bench_of(compose_config("study=mini"), surroundings(composed("study=mini")).study), 64) * 1500
+    assert table["EFLOP"].tolist() == pytest.approx([16 * one_run / 1e18] * 2)
+    assert table["device-hours"][0] == pytest.approx(16 * one_run / 0.03e12 / 3600)

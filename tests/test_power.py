@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.power import detectable, power_of, seeds_for
+from experiments.study.power import (
+    detectable,
+    level_at,
+    looks_of,
+    planned_seeds,
+    power_of,
+    seeds_for,
+    sequential_p,
+)
 
 
 @pytest.mark.parametrize(("standardised", "seeds"), [(1.0, 17), (0.8, 26), (0.5, 64), (0.2, 394)])
@@ -33,3 +41,27 @@ def test_effects_beyond_reach() -> None:
     for effect in (0.0, 1e-4):
         with pytest.raises(ValueError, match="needs more than 10000 seeds"):
             seeds_for(effect, 1.0)
+
+
+def test_two_looks_have_the_bounds_of_o_brien_and_fleming() -> None:
+    """Jennison and Turnbull (2000), table 2.3: 1.977 at the second of two looks (level 0.05), times sqrt(2) at the first."""
+    first, second = (level_at(look, (5, 10)) for look in (0, 1))
+    assert stats.norm.isf(second / 2) == pytest.approx(1.977, abs=5e-4)
+    assert stats.norm.isf(first / 2) == pytest.approx(1.977 * np.sqrt(2), abs=1e-3)
+    assert level_at(0, (10,)) == 0.05
+
+
+@pytest.mark.parametrize("look", [0, 1])
+def test_a_sequential_p_is_the_level_that_it_decides_at(look: int) -> None:
+    for level in (1e-4, 0.01, 0.05, 0.3):
+        assert sequential_p(level_at(look, (4, 8), level), look, (4, 8)) == pytest.approx(level)
+    assert sequential_p(0.01, 0, (8,)) == 0.01
+    assert [sequential_p(p, look, (4, 8)) for p in (0.0, 1.0)] == [0.0, 1.0]
+
+
+def test_looks_and_the_seeds_that_they_need() -> None:
+    """1.3 at a scatter of 0.17 is 1.54 standard deviations: 8 seeds; at least 3; half of 7 is 4."""
+    assert planned_seeds(1.3, 0.17) == 8
+    assert planned_seeds(1.3, 0.001) == 3
+    assert [looks_of(seeds, 2) for seeds in (5, 6, 7, 8)] == [(5,), (3, 6), (4, 7), (4, 8)]
+    assert looks_of(8, 1) == (8,)

@@ -127,6 +127,7 @@ def test_every_kind_of_test_has_words() -> None:
             assert ("one; two" in told) == ("arms" in names)
             assert ("other_metric" in told) == ("of" in names)
             assert ("at scale mini alone" in told) == ("studies" in names)
+            assert ("equivalent within a ratio of 0.25" in told) == ("equivalent" in names)
     assert words_of({"kind": "new", "decides": True, "more": 1}) == "new (more 1)"
 
 

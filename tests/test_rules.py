@@ -10,7 +10,7 @@ from analysis.evidence import FAILS, HOLDS, NOT_RUN, OPEN, SILENT, Outcome
 from analysis.rules import DECIDERS, decide, verdict
 from experiments.study.claims import KINDS
 from gat.errors import UserError
-from tests.made_up_evidence import A2, NEAR, A, B, evidence, runs, some_diverged, state
+from tests.made_up_evidence import A2, NEAR, SEEDS, A, B, evidence, runs, some_diverged, state
 
 
 def test_every_kind_of_rule_has_a_decider() -> None:
@@ -42,10 +42,22 @@ def test_one_bad_pair_refutes_an_order() -> None:
     assert state({"kind": "ordered", "arms": ["a", "c", "b"]}, given) == OPEN  # a and c are not told apart
 
 
-def test_welchs_interval_by_hand() -> None:
+def test_welchs_interval_of_another_metric_by_hand() -> None:
     """Means 10 and 20, standard deviations 0.5: 10 -+ 2.776 x 0.408 (4 degrees of freedom)."""
-    told = decide({"kind": "ordered", "arms": ["a", "b"]}, evidence(runs("a", A), runs("b", B))).told
-    assert told == "b - a: 10 (8.867 to 11.13)"
+    rows = [run | {"share": run["distance"]} for run in (*runs("a", A), *runs("b", B))]
+    told = decide({"kind": "ordered", "arms": ["a", "b"]}, evidence(rows, metric="share")).told
+    assert told == "b - a: 10 (8.867 to 11.13; pooled 8.867 to 11.13; p 1.6e-05)"
+
+
+def test_welchs_interval_of_a_ratio_by_hand() -> None:
+    """Logarithms 0, 0.1, 0.2 and 1, 1, 1: 0.9 -+ 4.303 x 0.1 / sqrt(3), 2 degrees of freedom; pooled 2.776 x 0.0577, 4."""
+    rows = runs("a", [1.0, float(np.exp(0.1)), float(np.exp(0.2))]), runs("b", [float(np.e)] * SEEDS)
+    found = decide({"kind": "ordered", "arms": ["a", "b"]}, evidence(*rows))
+    low, high = np.exp(0.9 - 0.24843), np.exp(0.9 + 0.24843)
+    narrow, wide = np.exp(0.9 - 0.16030), np.exp(0.9 + 0.16030)
+    told = f"b / a: {np.exp(0.9):.4g} ({low:.4g} to {high:.4g}; pooled {narrow:.4g} to {wide:.4g}; p 0.0041)"
+    assert (found.state, found.told) == (HOLDS, told)
+    assert found.ahead == pytest.approx(0.00408, abs=1e-5)  # 0.9 over 0.0577, of Student's t with 2 degrees of freedom
 
 
 def test_monotone_looks_at_every_evaluation() -> None:
@@ -72,11 +84,9 @@ def test_an_open_order_says_how_many_seeds_its_ratio_takes() -> None:
     """Means one standard deviation (0.1) of the logarithm apart: 17 per arm (Cohen 1988, table 2.4.1)."""
     a, b = (list(np.exp([start, start + 0.1, start + 0.2])) for start in (0.0, 0.1))
     test = {"kind": "difference", "arms": ["a", "b"]}
-    assert decide(test, evidence(runs("a", a), runs("b", b))).told.endswith(
-        "; a ratio of 1.105 takes 17 seeds per arm)"
-    )
+    assert decide(test, evidence(runs("a", a), runs("b", b))).told.endswith("; such a ratio takes 17 seeds per arm")
     same = decide(test, evidence(runs("a", a), runs("b", a)))
-    assert same.told.endswith("; a ratio of 1 takes more than 10000 seeds per arm)")
+    assert same.told.endswith("; such a ratio takes more than 10000 seeds per arm")
     other = [run | {"share": run["distance"]} for run in (*runs("a", a), *runs("b", b))]
     assert "seeds per arm" not in decide(test, evidence(other, metric="share")).told
 
@@ -255,4 +265,5 @@ def test_columns_that_are_not_there() -> None:
 )
 def test_verdicts(states: list[str], expected: str) -> None:
     rule = [{"decides": True}, {"decides": True}, {"decides": False}]
-    assert verdict(rule, [*(Outcome(one, "") for one in states), Outcome(FAILS, "beside it")]) == expected
+    found = verdict(rule, [*(Outcome(one, "") for one in states), Outcome(FAILS, "beside it")], 0.05)
+    assert found == (expected, 1.0)

@@ -9,18 +9,18 @@ import pandas as pd
 import pytest
 
 from analysis.evidence import HOLDS, SILENT, Evidence, Outcome
-from analysis.judging import Judged, all_judged, claims, judged, noise_floor, seeds_of, studies_of
-from analysis.power import detectable
+from analysis.judging import Judged, all_judged, claims, corrected, judged, noise_floor, seeds_of, studies_of
 from analysis.tables import Source, read_table
 from analysis.verdicts import document, included, judge, table_of
 from experiments.settings import SWEEPS
+from experiments.study.power import detectable
 from gat.errors import UserError
 from gat.numerics import NUMERICS
 from tests.made_up import claim_of, write_results
 from tests.made_up_evidence import A, B, runs
 
 CLAIM = claim_of("mng")
-LAYER_USE = next(claim for _, claim in claims() if claim["id"] == "layer_use")
+LAYER_USE = next(claim for _, claim in claims() if claim["id"] == "layer_use") | {"seeds": 3, "looks": 1}
 ROOT = Path(__file__).parent.parent
 
 
@@ -133,13 +133,16 @@ def test_the_documents(tmp_path: Path) -> None:
     rows = [line for line in text.splitlines() if line.startswith("| `")]
     assert len(rows) == len(claims())
     (mng,) = (row for row in rows if row.startswith("| `mng`"))
-    assert "none - exponential: 10 (8.867 to 11.13)" in mng
+    assert "none / exponential: 2.001 (1.804 to 2.221; pooled 1.83 to 2.189; p 0.00025)" in mng
     assert "about 15" in mng
     assert mng.endswith("| 3 of 3 | **confirmed** |")
     assert sum(row.endswith("| **not run** |") for row in rows) == len(rows) - 1
     assert "- ordered of exponential, linear, none, msg (beside it): **" in text
     assert told[-2:] == [str(results / "mini" / "verdicts.md"), str(results / "report.html")]
-    assert "none - exponential: 10 (8.867 to 11.13)" in (results / "report.html").read_text()
+    assert (
+        "none / exponential: 2.001 (1.804 to 2.221; pooled 1.83 to 2.189; p 0.00025)"
+        in (results / "report.html").read_text()
+    )
     written = (tmp_path / "README.md").read_text()
     assert written.startswith("before\n<!-- verdicts mini -->\n\n| claim |")
     assert written.endswith("<!-- end of verdicts mini -->\nafter\n")
@@ -198,6 +201,38 @@ def test_results_of_older_numerics_are_marked_and_never_mixed(tmp_path: Path, ho
     write_results(tmp_path, "mng", [*({**row, "numerics": 1} for row in rows), {**rows[0], "seed": 7, "numerics": 2}])
     with pytest.raises(UserError, match="has runs of versions 1 and 2 of the numerics, which are not comparable"):
         judged("mng", CLAIM, tmp_path, "mini")
+
+
+def test_looks_see_no_more_seeds_than_planned(tmp_path: Path) -> None:
+    """With six of eight seeds the claim is looked at with four; the fifth and sixth would say the opposite."""
+    planned = CLAIM | {"seeds": 8, "looks": 2}
+    rows = mng_table([10.0, 10.5, 9.5, 10.1, 90.0, 90.0], [20.0, 20.5, 19.5, 20.1, 1.0, 1.0])
+    write_results(tmp_path, "mng", rows, claim=planned)
+    one = judged("mng", planned, tmp_path, "mini")
+    assert (one.verdict, one.seeds) == ("confirmed", "6 of 8 (flat: 3, linear: 3, msg: 3)")
+    assert one.notes == ["looked at with 4 of 8 seeds per arm (level 0.00517)"]
+    write_results(tmp_path, "mng", mng_table([10.0, 10.5, 9.5], [20.0, 20.5, 19.5]), claim=planned)
+    one = judged("mng", planned, tmp_path, "mini")
+    assert one.verdict == "undecided"
+    assert one.outcomes[0].told.endswith("; of 4 planned seeds ended exponential: 3, none: 3")
+
+
+def test_holm_spans_the_claims_of_a_family() -> None:
+    """By hand, over the nine claims of nano's base: 9 x 0.001 and 8 x 0.008 (not enough); another family is left alone."""
+    family = [(sweep, claim) for sweep, claim in claims("nano") if claim.get("family") == "base"]
+    other = next((sweep, claim) for sweep, claim in claims("nano") if claim["id"] == "model_size")
+    assert len(family) == 9
+    given = [
+        Judged(*family[0], "refuted", [], "", p=0.008),
+        Judged(*family[1], "confirmed", [], "", p=0.001),
+        Judged(*family[2], "undecided", [], ""),
+        Judged(*other, "confirmed", [], "", p=0.04),
+    ]
+    found = corrected(given, "nano")
+    assert [one.verdict for one in found] == ["undecided", "confirmed", "undecided", "confirmed"]
+    assert found[0].notes == ["p 0.064 by Holm over the 9 claims that share its control: not enough for refuted"]
+    assert found[1].notes == ["p 0.009 by Holm over the 9 claims that share its control"]
+    assert found[2:] == given[2:]
 
 
 def test_failed_runs_stay_visible(tmp_path: Path) -> None:

@@ -12,12 +12,12 @@ from analysis.judging import Judged
 from analysis.report.runs import number_text
 from analysis.tables import Table
 
-VERDICTS = ("confirmed", "refuted", "undecided", NO_VERDICT, PARTLY_RUN, NOT_RUN)
+VERDICTS = ("confirmed", "refuted", "equivalent", "undecided", NO_VERDICT, PARTLY_RUN, NOT_RUN)
 """In the order in which they sort."""
 WORDS = {
-    "ordered": "in order, lowest first: {arms}",
+    "ordered": "in order, lowest first{equivalent}: {arms}",
     "monotone": "in order at every evaluation, lowest first: {arms}",
-    "difference": "the first below the second: {arms}",
+    "difference": "the first below the second{equivalent}: {arms}",
     "at_most_ratio": "the first's mean at most {within} times the second's: {arms}",
     "below": "mean{of} below {value}{studies}{one_sided}: {arms}",
     "above": "mean{of} above {value}{studies}{one_sided}: {arms}",
@@ -35,6 +35,7 @@ PHRASES = {
     "of": " of {}",
     "studies": " (counts at scale {} alone)",
     "one_sided": " (the other side does not refute)",
+    "equivalent": " (equivalent within a ratio of {})",
 }
 """Of arguments that some kinds can do without: nothing where they are not given."""
 

@@ -1,7 +1,8 @@
 """How fast samples are made and measured, and where an evaluation's time goes.
 
 The generator has random weights, and features are random where distances are timed: neither changes how long the arithmetic
-takes. The decoder is the configured autoencoder (a tiny one untrained), the features ``evaluation.extractor``'s.
+takes. The decoder is the configured autoencoder (a tiny one untrained), the features ``evaluation.extractor``'s (the
+classifier of a data set untrained).
 """
 
 from collections.abc import Callable, Sequence
@@ -11,17 +12,20 @@ from typing import Any
 import pandas as pd
 import torch
 from diffusers import AutoencoderKL
+from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
 from experiments.benchmarks.bench import Bench, bench_of
 from experiments.benchmarks.parts import Stopwatch, median_parts
 from experiments.benchmarks.tables import keep, markdown, measured_by
 from experiments.settings import BenchmarkConfig, StudyConfig
-from gat.config import AutoencoderConfig, Config, MeasureConfig
+from gat.config import AutoencoderConfig, Config, EvaluationConfig, MeasureConfig
 from gat.data.autoencoder import build_tiny, decode, load_autoencoder
 from gat.data.images import to_uint8
+from gat.evaluation.dataset_classifier import WIDTH, DatasetClassifier
 from gat.evaluation.evaluator import check_measures
 from gat.evaluation.extractors import make_extractor
 from gat.evaluation.frechet import statistics
+from gat.evaluation.kinds import CLASSIFIER
 from gat.evaluation.measures import frechet, kid, precision_recall
 from gat.models import Generator
 from gat.platform import full_precision, keep_freed_memory
@@ -64,12 +68,19 @@ def decoder_like(config: AutoencoderConfig) -> AutoencoderKL:
     return model.requires_grad_(False).eval()
 
 
+def extractor_like(config: EvaluationConfig, num_classes: int, device: torch.device) -> FeatureExtractorBase:
+    """Return the configured extractor, a data set's classifier untrained."""
+    if config.extractor == CLASSIFIER:
+        return DatasetClassifier(num_classes, [str(WIDTH)]).to(device)
+    return make_extractor(config.extractor, config.extractor_weights, device)
+
+
 def time_of_samples(bench: Bench, seconds: float) -> tuple[dict[str, float], int]:
     """Seconds per sample of each part, and the width of its features."""
     config = bench.config.evaluation
     generator = Generator(bench.dims[0]).to(bench.device).eval()
     decoder = decoder_like(bench.config.autoencoder).to(bench.device)
-    extractor = make_extractor(config.extractor, config.extractor_weights, bench.device)
+    extractor = extractor_like(config, bench.dims[0].num_classes, bench.device)
     width = 0
 
     def one(watch: Stopwatch, number: int) -> None:

@@ -1,8 +1,9 @@
 """The head of a sweep: which tests a rule can ask for, and what each must say.
 
-    ordered         ``arms``, best first: each mean distance below the next one's, with an interval that excludes 0
+    ordered         ``arms``, best first: each mean distance below the next one's, with an interval of the ratio above 1;
+                    ``equivalent``: a ratio within which they are told to be equivalent
     monotone        ``arms``, best first: their means are in that order at every evaluation
-    difference      two ``arms``, a question rather than a claim: is the first below the second?
+    difference      two ``arms``, a question rather than a claim: is the first below the second? ``equivalent`` too
     at_most_ratio   two ``arms``: the first one's geometric mean is at most ``within`` times the second's
     below, above    ``arms`` whose mean (of another column: ``of``) lies below or above ``value``; ``one_sided``: the other
                     side does not refute; ``studies``: says nothing at other scales than these
@@ -17,12 +18,14 @@
     floor           ``arms`` whose order by the autoencoder's reconstruction distance is their order by the metric, where
                     the former differ by a ``margin``
 
-Each also says whether it ``decides`` the verdict or is reported beside it. Distances are those at the end of finished runs
-(column ``end``) but for ``monotone``; an arm with a diverged run has no mean there. Fewer ended seeds than planned decide
-nothing. Means are over seeds, intervals at the claim's ``confidence``: Student's for means and slopes, Welch's for
-differences and ratios (of logarithms), bootstrap over seeds for correlations and power laws. In a grid the largest or best
-at its edge is censored: it tells nothing. A claim with a ``diagnostic`` is about a table of analysis/diagnose.py instead of
-the sweep's own.
+Each also says whether it ``decides`` the verdict or is reported beside it. A claim says ``at`` which moment: at the ``end``
+of finished runs, the geometric mean over the ``last_third`` of a distance's evaluations, or over all logged ``steps``
+(``monotone``: at every evaluation); an arm with a diverged run has no mean. Fewer ended seeds than planned decide nothing.
+Means are over seeds, intervals at the claim's ``confidence``: Student's for means and slopes, Welch's for differences (of
+distances, of their logarithms: ratios), bootstrap over seeds for correlations and power laws. With two ``looks`` the claim is
+looked at with half of its seeds and with all. Claims of one ``family`` share a control: Holm's correction spans them. In a
+grid the largest or best at its edge is censored: it tells nothing. A claim with a ``diagnostic`` is about a table of
+analysis/diagnose.py instead of the sweep's own.
 """
 
 from collections.abc import Collection
@@ -49,12 +52,17 @@ KINDS: dict[str, set[str]] = {
     "floor": {"arms", "margin"},
 }
 OPTIONAL: dict[str, set[str]] = {
+    "ordered": {"equivalent"},
+    "difference": {"equivalent"},
     "below": {"of", "one_sided", "studies"},
     "above": {"of", "one_sided", "studies"},
     "rises": {"of", "studies"},
 }
+COMPARISONS = ("ordered", "difference", "at_most_ratio", "floor")
+"""Kinds that compare arms by their distances."""
 PAIRS = ("difference", "at_most_ratio")
-MOMENTS = ("end", "evaluations", "steps")
+LAST_THIRD = "last_third"
+MOMENTS = ("end", LAST_THIRD, "steps")
 
 
 def check_claims(sweep: SweepConfig, arms: Collection[str]) -> None:
@@ -74,6 +82,8 @@ def check_claim(claim: ClaimConfig | None, arms: Collection[str] | None = None) 
     if claim is None:
         return
     require_choice(f"claim {claim.id}: at", claim.at, MOMENTS)
+    if claim.looks not in (1, 2):
+        raise UserError(f"claim {claim.id}: looks={claim.looks}: 1 or 2")
     for test in claim.rule:
         kind = test.get("kind")
         require_choice(f"claim {claim.id}: kind", str(kind), tuple(KINDS))

@@ -1,13 +1,16 @@
 """What a sweep would cost, before anything is submitted: FLOPs of training, and device-hours at a stated rate."""
 
+import math
 from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 
-from experiments.settings import ClusterConfig, StudyConfig
+from experiments.settings import ClaimConfig, StudyConfig, Surroundings
+from experiments.study.claims import COMPARISONS
 from experiments.study.plan import Planned, flat
 from experiments.study.points import ARM, SEED
+from experiments.study.power import FEWEST_SEEDS, POWER, detectable, level_at, looks_of
 from experiments.study.rates import rate_of
 from gat.config import Config
 from gat.models.flops import iteration_flops
@@ -46,8 +49,9 @@ def training_flops(config: Config, study: StudyConfig) -> float | None:
     return float(per_step) * config.training.total_steps
 
 
-def preview(planned: list[Planned], default: Config, study: StudyConfig, cluster: ClusterConfig) -> str:
-    """What a dry run prints: every job with its overrides, and its cost."""
+def preview(planned: list[Planned], default: Config, around: Surroundings) -> str:
+    """What a dry run prints: what the seeds can find, every job with its overrides, and its cost."""
+    study, cluster = around.study, around.cluster
     rows, sources = [], set()
     for run in planned:
         flops = training_flops(run.config, study)
@@ -71,7 +75,8 @@ def preview(planned: list[Planned], default: Config, study: StudyConfig, cluster
     table = pd.DataFrame(rows)
     settings, base = [_settings(run.config) for run in planned], _settings(default)
     shared = {key: value for key, value in settings[0].items() if all(other[key] == value for other in settings)}
-    lines = [f"settings that differ from the default's ({len(planned)} runs, study {study.name}):"]
+    lines = told_power(around.sweep.claim, study)
+    lines += [f"settings that differ from the default's ({len(planned)} runs, study {study.name}):"]
     lines += [f"  {key}: {base[key]} -> {value}" for key, value in shared.items() if base[key] != value]
     lines += ["jobs:", table.to_string(index=False, na_rep="-", float_format=lambda value: f"{value:.4g}")]
     lines += ["their settings beyond those:"]
@@ -81,6 +86,40 @@ def preview(planned: list[Planned], default: Config, study: StudyConfig, cluster
     unstated = "no rate stated: set cluster.sustained_tflops for device-hours"
     lines += [f"{total}, {at or unstated} (G and D in training; teacher, autoencoder and evaluation not counted)"]
     return "\n".join([*lines, "dry run: nothing was submitted"])
+
+
+def planned_power(claim: ClaimConfig | None, study: StudyConfig) -> tuple[tuple[int, ...], float] | None:
+    """Return at how many seeds a claim is looked at, and which ratio of distances all of them find with a power of 0.8.
+
+    None for a claim that compares no distances of arms, or where the study states no scatter.
+    """
+    if claim is None or claim.metric != "frechet" or study.scatter is None or claim.seeds < FEWEST_SEEDS:
+        return None
+    if not any(test["kind"] in COMPARISONS for test in claim.rule):
+        return None
+    looks = looks_of(claim.seeds, claim.looks)
+    level = level_at(len(looks) - 1, looks, 1 - claim.confidence)
+    return looks, math.exp(detectable(study.scatter, claim.seeds, level=level))
+
+
+def told_power(claim: ClaimConfig | None, study: StudyConfig) -> list[str]:
+    """Return what :func:`planned_power` says in lines; none if it says nothing."""
+    found = planned_power(claim, study)
+    if claim is None or found is None:
+        return []
+    looks, ratio = found
+    lines = [
+        f"{looks[-1]} seeds per arm find a ratio of distances of {ratio:.3g} with a power of {POWER:.0%}, if log distances "
+        f"scatter by {study.scatter} over seeds (study.scatter; study.effect={study.effect})"
+    ]
+    if len(looks) > 1:
+        first, last = (level_at(look, looks, 1 - claim.confidence) for look in (0, 1))
+        seeds = ",".join(map(str, range(looks[0])))
+        lines += [
+            f"looked at with {looks[0]} seeds (p below {first:.2g} decides) and with {looks[1]} ({last:.2g}): to begin with, "
+            f"type training.seed={seeds}"
+        ]
+    return lines
 
 
 def _settings(config: Config) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def launch(
         Processes(count=settings.study.processes).rows(run.config.training.batch_size)  # tells if they do not divide it
     runs = Path(planned[0].config.paths.runs)
     if settings.launch.dry_run:
-        print(preview(planned, run_config(compose([])), settings.study, settings.cluster))
+        print(preview(planned, run_config(compose([])), settings))
         return None
     if place == "local":
         local.check_room(settings.study, settings.launch.local_jobs)

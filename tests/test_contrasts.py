@@ -1,0 +1,81 @@
+"""Two arms compared: intervals and p-values by hand and against scipy's, equivalence, and looks."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from analysis.contrasts import Difference, student, welch
+from analysis.evidence import FAILS, HOLDS, OPEN, SAME, Evidence
+from analysis.rules import decide
+from tests.made_up_evidence import evidence, runs
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.normal(1.0, 0.3, 6), RNG.normal(0.5, 0.1, 4)
+TEST = {"kind": "difference", "arms": ["a", "b"], "equivalent": 1.3}
+
+
+def test_welch_and_student_are_scipys() -> None:
+    found = welch(X, Y)
+    assert found is not None
+    for ours, equal in ((found, False), (student(X, Y), True)):
+        theirs = stats.ttest_ind(X, Y, equal_var=equal)
+        assert ours.interval(0.9) == pytest.approx(tuple(theirs.confidence_interval(0.9)))
+        assert min(ours.above(0.0), ours.below(0.0)) == pytest.approx(theirs.pvalue)
+        one_sided = stats.ttest_ind(X, Y + 0.3, equal_var=equal, alternative="greater")
+        assert ours.above(0.3) == pytest.approx(2 * one_sided.pvalue)
+    assert welch(X[:1], Y) is None
+
+
+def test_no_scatter_at_all() -> None:
+    assert (Difference(0.0, 0.0, 1.0).above(0.0), Difference(0.0, 0.0, 1.0).below(0.0)) == (1.0, 1.0)
+    assert (Difference(0.1, 0.0, 1.0).above(0.0), Difference(0.1, 0.0, 1.0).below(0.0)) == (0.0, 1.0)
+    assert Difference(0.1, 0.0, 1.0).interval(0.95) == (0.1, 0.1)
+
+
+def spread(centre: float, scatter: float) -> list[float]:
+    """Four values of that mean logarithm and standard deviation of the logarithm."""
+    return [float(np.exp(centre + scatter * step)) for step in np.array([-1.5, -0.5, 0.5, 1.5]) / np.sqrt(5 / 3)]
+
+
+@pytest.mark.parametrize(
+    ("centre", "scatter", "expected"), [(0.0, 0.1, SAME), (0.0, 0.3, OPEN), (0.5, 0.1, HOLDS), (-0.5, 0.1, FAILS)]
+)
+def test_equivalence_by_two_one_sided_tests(centre: float, scatter: float, expected: str) -> None:
+    given = evidence(runs("a", spread(0.0, scatter)), runs("b", spread(centre, scatter)), planned=4)
+    found = decide(TEST, given)
+    assert found.state == expected
+    if expected == SAME:  # log 1.3 over 0.1 sqrt(2 / 4), Student's t with 6 degrees of freedom
+        assert found.same == pytest.approx(stats.t.sf(np.log(1.3) / (0.1 * np.sqrt(0.5)), 6))
+        assert found.told.endswith(", equivalent within 1.3")
+
+
+def test_an_early_look_asks_for_more() -> None:
+    """The ratio is significant by itself (p 0.02), not at the first of two looks (below 0.0052)."""
+    whole = evidence(runs("a", spread(0.0, 0.1)), runs("b", spread(0.22, 0.1)), planned=4)
+    early = replace(whole, looks=(4, 8))
+    found, at_first = decide(TEST, whole), decide(TEST, early)
+    assert (found.state, at_first.state) == (HOLDS, OPEN)
+    assert found.ahead == pytest.approx(stats.ttest_ind(*(np.log(whole.values(arm)) for arm in "ab")).pvalue)
+    assert at_first.ahead > 0.05
+    assert early.confidence == pytest.approx(1 - 0.00517, abs=1e-5)
+
+
+def test_the_mean_over_the_last_third_of_the_evaluations() -> None:
+    """Of seven evaluations the last three; a seed that lacks one of them has no number."""
+    rows = [
+        row | {"step": step, "distance": float(np.exp(step * (1 + row["seed"]))), "end": step == 7}
+        for row in runs("a", [1.0, 1.0])
+        for step in range(1, 8)
+    ]
+    given = evidence(rows, at="last_third")
+    assert np.log(given.values("a")) == pytest.approx([6.0, 12.0])
+    lacking = [row | {"distance": np.nan} if (row["seed"], row["step"]) == (1, 6) else row for row in rows]
+    assert np.log(evidence(lacking, at="last_third").values("a")) == pytest.approx([6.0])
+    assert np.log(evidence(rows).values("a")) == pytest.approx([7.0, 14.0])
+
+
+def test_evidence_knows_its_level() -> None:
+    assert isinstance(evidence(runs("a", [1.0])), Evidence)
+    assert evidence(runs("a", [1.0])).confidence == pytest.approx(0.95)
