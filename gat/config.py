@@ -155,6 +155,8 @@ class OptimConfig:
     """Largest gradient norm, per network."""
     ema_decay: float
     """Per step, of the generator that is evaluated."""
+    also_ema_decays: list[float] = field(default_factory=list)
+    """Decays of further averages of the generator, of which each evaluation measures the Fréchet distance too."""
 
 
 @dataclass

@@ -20,6 +20,7 @@ from gat.training import run as run_module
 from gat.training import run_folder
 from gat.training.evaluation import RunEvaluation
 from gat.training.results import numbers_of, read_metrics
+from gat.training.run_folder import evaluation_id
 from tests.small_run import SmallConfig
 from tests.small_run import recorded as run
 
@@ -39,6 +40,40 @@ def test_the_average_is_what_is_evaluated(small: SmallConfig, tmp_path: Path) ->
         found[part] = number.value
     assert numbers_of(record["final_metrics"])["FD-EfficientNetLite0-8"]["value"] == found["ema"]
     assert found["generator"] != found["ema"]
+
+
+def test_further_averages_are_measured_beside(small: SmallConfig, tmp_path: Path) -> None:
+    """An average of decay 0 is the generator itself; the numbers that count are those of a run without further averages."""
+    typed = ("optim.ema_decay=0.5", "optim.also_ema_decays=[0.0, 0.9]", "training.eval_steps=2")
+    halves = [
+        run(small(*typed, f"training.total_steps={steps}")) for steps in (2, 4)
+    ]  # the second goes on from the first
+    record = halves[-1]
+    name = "FD-EfficientNetLite0-8"
+    numbers = numbers_of(record["final_metrics"])
+    assert [key for key in numbers if key.startswith(name)] == [name, f"{name}-ema0.0", f"{name}-ema0.9"]
+    config = small(*typed)
+    data = prepare(config.data, config.autoencoder, Path(config.paths.prepared), torch.device("cpu"), 0)
+    generator = Generator(GeneratorDims(**record["model"]["generator"])).eval()
+    tensors = load_file(tmp_path / "run" / "checkpoints" / "step-00000004.safetensors")
+    generator.load_state_dict(under(tensors, "generator."))
+    (number, *_) = RunEvaluation(config, data, torch.device("cpu"), folder=tmp_path).numbers(generator, "x", 4)
+    assert numbers[f"{name}-ema0.0"]["value"] == number.value
+    alone = small("optim.ema_decay=0.5", "training.eval_steps=2")
+    alone = replace(alone, paths=replace(alone.paths, run=str(tmp_path / "alone")))
+    assert numbers_of(run(alone)["final_metrics"])[name] == numbers[name]
+    added = numbers_of(run(small(*typed, "evaluation.truncation=0.5"))["final_metrics"], evaluation_id(small(*typed)))
+    assert added == numbers  # the first numbers stay
+    lines = read_metrics(tmp_path / "run")
+    assert [len(one) for line in lines for one in line.get("evaluations", {}).values()] == [len(numbers)] * 4
+
+
+@pytest.mark.parametrize("decays", ["[1.0]", "[-0.1]", "[0.5]", "[0.9, 0.9]"])
+def test_averages_that_cannot_be(small: SmallConfig, decays: str) -> None:
+    with pytest.raises(
+        UserError, match=r"optim\.also_ema_decays=\[.*: each must be at least 0 and below 1, other than"
+    ):
+        run(small("optim.ema_decay=0.5", f"optim.also_ema_decays={decays}"))
 
 
 def test_another_protocol_adds_numbers_to_an_ended_run(

@@ -16,11 +16,14 @@ class Number:
     value: float
     protocol: Protocol
     estimate: Estimate | None = None
+    ema_decay: float | None = None
+    """Of the average of the generator that was measured; None: the one that counts."""
 
     @property
     def name(self) -> str:
-        """Return its name (:func:`number_name`)."""
-        return number_name(self.kind, self.protocol.extractor.partition("@")[0], self.protocol.samples)
+        """Return its name (:func:`number_name`), with ``-ema0.999`` of a further average of the generator."""
+        name = number_name(self.kind, self.protocol.extractor.partition("@")[0], self.protocol.samples)
+        return name if self.ema_decay is None else f"{name}-ema{self.ema_decay}"
 
     def as_record(self) -> dict[str, Any]:
         """Return it for JSON, with kind, value, protocol and interval."""

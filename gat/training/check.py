@@ -66,6 +66,12 @@ def check_shares(config: Config) -> None:
     for name in ("beta1", "beta2", "ema_decay"):
         if not 0 <= getattr(optim, name) < 1:
             raise UserError(f"optim.{name}={getattr(optim, name)} must be at least 0 and below 1")
+    for decay in optim.also_ema_decays:
+        if not 0 <= decay < 1 or decay == optim.ema_decay or optim.also_ema_decays.count(decay) > 1:
+            raise UserError(
+                f"optim.also_ema_decays={optim.also_ema_decays}: each must be at least 0 and below 1, other than "
+                f"optim.ema_decay={optim.ema_decay}, and given once"
+            )
     for name, value in asdict(augment).items():
         if not 0 <= value <= 1:
             raise UserError(f"objective.augment.{name}={value} must be between 0 and 1")

@@ -1,16 +1,16 @@
 """Checkpoints: everything that the next step depends on, in one safetensors file that other code can read.
 
-Keys: ``generator.*``, ``discriminator.*``, ``ema.*`` (state dicts; class means of w are ``mean_w``), and
-``{generator,discriminator}_optimizer.<index>.<moment>``. The metadata holds the step, the run's identity, a checksum, and
-the dimensions of the generator (JSON), of which its tensors do not tell all. Data position and random draws are functions of
-seed and step, so there is nothing else to keep.
+Keys: ``generator.*``, ``discriminator.*``, ``ema.*`` (state dicts; class means of w are ``mean_w``), ``ema@DECAY.*`` of
+further averages, and ``{generator,discriminator}_optimizer.<index>.<moment>``. The metadata holds the step, the run's
+identity, a checksum, and the dimensions of the generator (JSON), of which its tensors do not tell all. Data position and
+random draws are functions of seed and step, so there is nothing else to keep.
 """
 
 import json
 from dataclasses import asdict
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import AdamW
 
 from gat.checkpoint_file import checksum, read_checkpoint, under
@@ -25,7 +25,9 @@ OPTIMIZERS = ("generator_optimizer", "discriminator_optimizer")
 def state_tensors(networks: Networks) -> dict[str, Tensor]:
     """Every tensor of ``networks`` by its key in a checkpoint."""
     tensors = {
-        f"{part}.{key}": value for part in MODULES for key, value in getattr(networks, part).state_dict().items()
+        f"{part}.{key}": value
+        for part, module in _modules(networks).items()
+        for key, value in module.state_dict().items()
     }
     for part in OPTIMIZERS:
         for index, moments in getattr(networks, part).state_dict()["state"].items():
@@ -56,11 +58,21 @@ def load_checkpoint(file: Path, networks: Networks, identity: str) -> int:
         raise UserError(
             f"{file}: checkpoint of another configuration: set another paths.run, or remove that run's folder"
         )
-    for part in MODULES:
-        getattr(networks, part).load_state_dict(under(tensors, f"{part}."))
+    for part, module in _modules(networks).items():
+        module.load_state_dict(under(tensors, f"{part}."))
     for part in OPTIMIZERS:
         _load_optimizer(getattr(networks, part), under(tensors, f"{part}."))
     return int(metadata["step"])
+
+
+def average_key(decay: float) -> str:
+    """Return the name of a further average of the generator in a checkpoint."""
+    return f"ema@{decay!r}"
+
+
+def _modules(networks: Networks) -> dict[str, nn.Module]:
+    averages = {average_key(decay): average for decay, average in networks.also_ema.items()}
+    return {part: getattr(networks, part) for part in MODULES} | averages
 
 
 def _load_optimizer(optimizer: AdamW, tensors: dict[str, Tensor]) -> None:

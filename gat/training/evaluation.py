@@ -1,14 +1,21 @@
 """Evaluations of a run: of its averaged generator while it trains, and of its checkpoints under a further protocol."""
 
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
 
+from gat.checkpoint_file import read_checkpoint
 from gat.config import Config
 from gat.data.prepare import prepare
 from gat.data.prepared import PreparedSet
 from gat.errors import UserError
 from gat.evaluation.evaluator import IN_TRAINING, Evaluator
+from gat.evaluation.kinds import FRECHET
 from gat.evaluation.numbers import Number
 from gat.evaluation.protocol import check_rules
 from gat.evaluation.reference import open_reference
@@ -20,6 +27,7 @@ from gat.platform import full_precision
 from gat.pretrained import load_pretrained
 from gat.processes import ALONE, Processes
 from gat.samples.pictures import save_grid
+from gat.training.checkpoint import average_key
 from gat.training.results import numbers_of
 from gat.training.run_folder import RunFolder
 
@@ -57,14 +65,23 @@ class RunEvaluation:
         )
         self.evaluator.prepare()
 
-    def numbers(self, generator: Generator, run: str, step: int) -> list[Number]:
+    def numbers(
+        self, generator: Generator, run: str, step: int, averages: Mapping[float, Generator] = MappingProxyType({})
+    ) -> list[Number]:
         """Return the numbers of ``generator``, as the run of identity ``run`` has it after ``step`` steps.
 
-        In several processes each makes its share of the samples; the main one gets the numbers, the others [].
+        ``averages``: further averages of it by decay, of which the Fréchet distances follow. In several processes each makes
+        its share of the samples; the main one gets the numbers, the others [].
         """
+        found = self._measured(generator, {"run": run, "step": step})
+        for decay, average in averages.items():
+            theirs = self._measured(average, {"run": run, "step": step, "ema_decay": decay})
+            found += [replace(number, ema_decay=decay) for number in theirs if number.kind == FRECHET]
+        return found
+
+    def _measured(self, generator: Generator, facts: dict[str, Any]) -> list[Number]:
         subject = Subject(generator, self.decoder, self.decoder_name, self.scale, [])
-        samples = GeneratedSamples(subject, self.rules, {"run": run, "step": step})
-        return self.evaluator.evaluate(samples, self.folder)
+        return self.evaluator.evaluate(GeneratedSamples(subject, self.rules, facts), self.folder)
 
     def save_grid(self, generator: Generator, file: Path) -> None:
         """Write a PNG of samples, a row per class."""
@@ -103,8 +120,10 @@ def add_evaluations(config: Config, folder: RunFolder, device: torch.device, pro
         data = prepare(config.data, config.autoencoder, Path(config.paths.prepared), device, config.loader.workers)
     evaluation = RunEvaluation(config, data, device, processes, folder.path)
     for step in steps:
-        generator = _averaged(folder.checkpoint_file(step)).to(device)
-        numbers = evaluation.numbers(generator, folder.identity, step)
+        file = folder.checkpoint_file(step)
+        generator = _averaged(file).to(device)
+        averages = {decay: _average(file, decay, generator) for decay in config.optim.also_ema_decays}
+        numbers = evaluation.numbers(generator, folder.identity, step, averages)
         if processes.is_main:
             folder.add_numbers(step, numbers)
             print(f"step {step}: " + ", ".join(f"{number.name} {number}" for number in numbers))  # noqa: T201
@@ -117,3 +136,10 @@ def _averaged(file: Path) -> Generator:
     except UserError as error:
         told = str(error).rpartition(": ")[0]  # its remedy is for files from elsewhere
         raise UserError(f"{told}: set another paths.run to train the run again") from error
+
+
+def _average(file: Path, decay: float, like: Generator) -> Generator:
+    """Return a further average of the generator in a run's own checkpoint."""
+    average = copy.deepcopy(like)
+    average.load_state_dict(read_checkpoint(file, f"{average_key(decay)}.")[1])
+    return average

@@ -132,6 +132,7 @@ def make_networks(
         discriminator_optimizer=make_optimizer(discriminator.parameters(), config.optim, lr_width or dims[1].width),
         generator_calls=processes.parallel(generator),
         discriminator_calls=processes.parallel(discriminator),
+        also_ema={decay: copy.deepcopy(ema) for decay in config.optim.also_ema_decays},
     )
 
 

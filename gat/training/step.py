@@ -7,7 +7,7 @@ Shapes: K stages, B batch, C channels, H latent side, N patch tokens, T teacher 
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ from gat.training.optimizer import update_ema
 
 @dataclass
 class Networks:
-    """What a step changes: both networks, the averaged generator, both optimizers.
+    """What a step changes: both networks, the averaged generator (and further averages of it), both optimizers.
 
     ``generator_calls`` and ``discriminator_calls`` are what forward passes go through in training: the networks themselves,
     or their DistributedDataParallel.
@@ -40,6 +40,8 @@ class Networks:
     discriminator_optimizer: AdamW
     generator_calls: nn.Module
     discriminator_calls: nn.Module
+    also_ema: dict[float, Generator] = field(default_factory=dict)
+    """By decay."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,8 @@ def training_step(networks: Networks, batch: Batch, noise: StepNoise, settings: 
     with torch.autocast(batch.real.device.type, torch.bfloat16, enabled=settings.bf16):
         parts = split(networks, batch, noise, settings)
         metrics = discriminator_step(networks, parts, settings) | generator_step(networks, parts, settings)
-    update_ema(networks.ema, networks.generator, settings.ema_decay)
+    for decay, average in {settings.ema_decay: networks.ema, **networks.also_ema}.items():
+        update_ema(average, networks.generator, decay)
     return metrics
 
 

@@ -189,7 +189,7 @@ class Trainer:
 
     def _evaluate(self, evaluation: RunEvaluation, step: int) -> list[Number]:
         with self.folder.told():
-            numbers = evaluation.numbers(self.networks.ema, self.folder.identity, step)
+            numbers = evaluation.numbers(self.networks.ema, self.folder.identity, step, self.networks.also_ema)
             if self.processes.is_main:
                 evaluation.save_grid(self.networks.ema, self.folder.grid_file)
         return numbers
