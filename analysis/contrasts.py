@@ -1,9 +1,9 @@
 """Two arms compared: order, ratio and equivalence of their metric, by p-values that account for looks (analysis/rules.py).
 
-Distances are compared as logarithms, so that differences are ratios; other metrics as they are. Welch's t decides (Biometrika
-34, 1947), as the scatter of arms is unequal; the interval by pooled variance (Student's) is told beside it. Equivalence is
-two one-sided tests (Schuirmann, J. Pharmacokinet. Biopharm. 15, 1987). An order is also told by divergence, but only where it
-is plain: all seeds of one arm diverged and none of the other's.
+Distances are compared as logarithms, so that differences are ratios; other metrics as they are. Welch's t decides
+(Biometrika 34, 1947), as the scatter of arms is unequal; the interval by pooled variance (Student's) is reported beside it.
+Equivalence is two one-sided tests (Schuirmann, J. Pharmacokinet. Biopharm. 15, 1987). Where runs diverged, arms are compared
+by how many did: the distance of a diverged run is the worst there is.
 """
 
 import math
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
+from scipy import special, stats
 
-from analysis.evidence import FAILS, FEWEST_SEEDS, HOLDS, OPEN, SAME, Evidence, Outcome
+from analysis.evidence import FAILS, FEWEST_SEEDS, HOLDS, OPEN, SAME, Evidence, Levels, Outcome
 from experiments.study.power import MOST_SEEDS, seeds_for
 
 Values = NDArray[np.float64]
@@ -22,7 +22,7 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Difference:
-    """Of the means of two arms, with its standard error and degrees of freedom."""
+    """Difference of two arms' means, with its standard error and degrees of freedom."""
 
     value: float
     error: float
@@ -40,7 +40,7 @@ class Difference:
         return float(2 * special.stdtr(self.freedom, (bound - self.value) / self.error)) if self.error else 0.0
 
     def below(self, bound: float) -> float:
-        """Return the same for one below ``bound``."""
+        """Return the two-sided p-value that speaks for a true difference below ``bound``."""
         return Difference(-self.value, self.error, self.freedom).above(-bound)
 
 
@@ -72,14 +72,16 @@ def lost_of(arms: Sequence[str], evidence: Evidence) -> str:
 
 
 def by_divergence(first: str, second: str, evidence: Evidence) -> Outcome:
-    """Return whether the first arm is ahead of the second, of whose runs some diverged."""
+    """Decide an order in which some runs diverged: by their numbers alone (Fisher's exact test)."""
     told = lost_of((first, second), evidence)
-    if not evidence.lower_is_better or evidence.planned < FEWEST_SEEDS:
-        return Outcome(OPEN, told)
+    if not evidence.lower_is_better:
+        return Outcome(OPEN, told, Levels())
     (a, of_a), (b, of_b) = evidence.diverged(first), evidence.diverged(second)
-    plain = (a, b) in ((0, of_b), (of_a, 0))
-    state = OPEN if not plain else HOLDS if b else FAILS
-    return Outcome(state, told, ahead=0.0 if state == HOLDS else 1.0, behind=0.0 if state == FAILS else 1.0)
+    p = evidence.p_value(float(stats.fisher_exact([[a, of_a - a], [b, of_b - b]]).pvalue))
+    fewer = a * of_b < b * of_a
+    levels = Levels(p if fewer else 1.0, 1.0 if fewer else p)
+    state = HOLDS if levels.ahead <= evidence.alpha else FAILS if levels.behind <= evidence.alpha else OPEN
+    return Outcome(state, f"{told} (p {p:.2g})", levels)
 
 
 def ordered(first: str, second: str, margin: float | None, evidence: Evidence) -> Outcome:
@@ -88,45 +90,48 @@ def ordered(first: str, second: str, margin: float | None, evidence: Evidence) -
         return by_divergence(first, second, evidence)
     a, b = (evidence.compared(arm) for arm in (first, second))
     if (found := welch(b, a)) is None:
-        return Outcome(OPEN, f"{_named(first, second, b.mean() - a.mean(), evidence)} (too few seeds)")
+        told = f"{first}: {len(a)}, {second}: {len(b)} seeds with a number: too few"
+        return Outcome(OPEN, told, Levels())
     same = 1.0
     if margin is not None:
         bound = math.log(margin)
         outside = max(found.above(-bound), found.below(bound))
         same = evidence.p_value(outside) / 2 if outside < 1 else 1.0
-    ahead, behind = (evidence.p_value(p) for p in (found.above(0.0), found.below(0.0)))
+    levels = Levels(evidence.p_value(found.above(0.0)), evidence.p_value(found.below(0.0)), same)
     alpha = evidence.alpha
-    state = HOLDS if ahead <= alpha else FAILS if behind <= alpha else SAME if same <= alpha else OPEN
+    state = HOLDS if levels.ahead <= alpha else FAILS if levels.behind <= alpha else SAME if same <= alpha else OPEN
     told = _told(_named(first, second, found.value, evidence), found, student(b, a), evidence)
     told += f", equivalent within {margin:g}" if same <= alpha else ""
     told += _needed(a, b) if state == OPEN and evidence.lower_is_better else ""
-    return Outcome(state, told, ahead, behind, same)
+    return Outcome(state, told, levels)
 
 
 def at_most(first: str, second: str, bound: float, evidence: Evidence) -> Outcome:
     """Return whether the first arm's geometric mean is at most ``bound`` times the second's."""
     if lost_of((first, second), evidence):
         outcome = by_divergence(first, second, evidence)
-        return Outcome(FAILS if outcome.state == FAILS else OPEN, outcome.told, behind=outcome.behind)
-    a, b = (np.log(evidence.values(arm)) for arm in (first, second))
+        behind = outcome.levels.behind if outcome.levels else 1.0
+        return Outcome(FAILS if outcome.state == FAILS else OPEN, outcome.told, Levels(behind=behind))
+    a, b = (evidence.compared(arm) for arm in (first, second))
     if (found := welch(a, b)) is None:
-        return Outcome(OPEN, f"{first} / {second}: {math.exp(a.mean() - b.mean()):.4g} (too few seeds)")
-    within, beyond = (evidence.p_value(p) for p in (found.below(math.log(bound)), found.above(math.log(bound))))
-    state = HOLDS if within <= evidence.alpha else FAILS if beyond <= evidence.alpha else OPEN
+        return Outcome(OPEN, f"{first}: {len(a)}, {second}: {len(b)} seeds with a number: too few", Levels())
+    edge = math.log(bound)
+    levels = Levels(evidence.p_value(found.below(edge)), evidence.p_value(found.above(edge)))
+    state = HOLDS if levels.ahead <= evidence.alpha else FAILS if levels.behind <= evidence.alpha else OPEN
     low, high = (math.exp(one) for one in found.interval(evidence.confidence))
     told = f"{first} / {second}: {math.exp(found.value):.4g} ({low:.4g} to {high:.4g}), bound {bound}"
-    return Outcome(state, told, within, beyond)
+    return Outcome(state, told, levels)
 
 
 def _named(first: str, second: str, value: float, evidence: Evidence) -> str:
-    """``second / first: 1.5`` of distances, ``second - first: 0.5`` of other metrics."""
+    """Return ``second / first: 1.5`` for distances, ``second - first: 0.5`` for other metrics."""
     return (
         f"{second} / {first}: {math.exp(value):.4g}" if evidence.lower_is_better else f"{second} - {first}: {value:.4g}"
     )
 
 
 def _told(what: str, found: Difference, beside: Difference, evidence: Evidence) -> str:
-    """The interval that decides, that by pooled variance beside it, and the p-value over all looks."""
+    """Return in words the interval that decides, the pooled one, and the p-value over all looks."""
     shown = []
     for one in (found, beside):
         low, high = one.interval(evidence.confidence)
@@ -137,7 +142,7 @@ def _told(what: str, found: Difference, beside: Difference, evidence: Evidence) 
 
 
 def _needed(a: Values, b: Values) -> str:
-    """How many seeds per arm find the ratio seen, in words: for planning, not a test (experiments/study/power.py)."""
+    """Return in words how many seeds per arm find the ratio seen: for planning, not a test (experiments/study/power.py)."""
     effect, scatter = abs(float(a.mean() - b.mean())), pooled([a, b])
     if not scatter:
         return ""

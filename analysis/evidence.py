@@ -1,6 +1,5 @@
 """What a claim's tests look at: a sweep's table, and how a test ends."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,16 +20,25 @@ OF_STATUS = ("diverges", "trains", "boundary_slope", "best_slope", "monotone")
 
 
 def last_third(rows: pd.DataFrame) -> NDArray[np.float64]:
-    """Return each finished run's geometric mean of ``distance`` over the last third of its evaluations, without gaps.
+    """Return finished runs' geometric means of ``distance`` over the evaluations of the last third of their steps.
 
-    A run that lacks a number there has none. ``rows``: of one arm, with ``seed`` and ``step``.
+    Of these, the evaluations that all of the runs have; a run without a positive number at its end has none. ``rows``: of one
+    arm, with ``seed``, ``step`` and ``end``.
     """
-    known = rows[rows["distance"].notna()]
-    steps = sorted(known["step"].unique())
-    chosen = steps[-math.ceil(len(steps) / 3) :] if steps else []
-    logs = np.log(known[known["step"].isin(chosen)].set_index("seed")["distance"].astype(float)).groupby(level=0)
-    values = np.exp(logs.mean()[logs.count() == len(chosen)]).to_numpy(np.float64)
-    return values[np.isfinite(values)]
+    known = rows[np.isfinite(rows["distance"].astype(float)) & (rows["distance"] > 0)]
+    whole = known[known["seed"].isin(known.loc[known["end"] == True, "seed"])]  # noqa: E712  # the column holds gaps
+    late = whole[3 * whole["step"] > 2 * whole["step"].max()]
+    logs = np.log(late.pivot_table(index="seed", columns="step", values="distance").dropna(axis=1))
+    return np.exp(logs.mean(axis=1)).to_numpy(np.float64)
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Smallest levels, shared by all looks, at which a comparison of arms holds, fails, or finds them equivalent."""
+
+    ahead: float = 1.0
+    behind: float = 1.0
+    same: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -39,12 +47,8 @@ class Outcome:
 
     state: str
     told: str
-    ahead: float = 1.0
-    """Of comparisons of arms, the smallest level, shared by all looks, at which it holds;"""
-    behind: float = 1.0
-    """at which it fails;"""
-    same: float = 1.0
-    """and at which the arms are equivalent. 1 for other tests."""
+    levels: Levels | None = None
+    """Of a comparison of arms; None for other tests."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +74,12 @@ class Evidence:
 
     @property
     def alpha(self) -> float:
-        """Level that all looks share."""
+        """Return the level that all looks share."""
         return 1 - self.level
 
     @property
     def confidence(self) -> float:
-        """Level of the intervals of this look (repeated intervals: they hold together over all looks)."""
+        """Return the confidence of this look's intervals (repeated intervals: they hold together over all looks)."""
         return 1 - level_at(self.look, self.looks, self.alpha)
 
     def p_value(self, two_sided: float) -> float:
@@ -140,7 +144,8 @@ class Evidence:
         if self.at == LAST_THIRD and name == "distance":
             return last_third(rows)
         values = rows[rows["end"] == True][name].astype(float)  # noqa: E712  # the column holds gaps
-        return values[np.isfinite(values)].to_numpy(np.float64)
+        known = np.isfinite(values) & ((values > 0) | (name != "distance"))
+        return values[known].to_numpy(np.float64)
 
     def rises(self, arm: str, column: str | None = None) -> NDArray[np.float64]:
         """How much a column rose from the first step that any seed knows it at to the end; one value per seed with both."""

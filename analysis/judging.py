@@ -1,11 +1,12 @@
 """Claims and what became of them: each one's rule, as it was submitted, applied to its table.
 
-Claims of one family share a control, which may be a lucky one: their verdicts together must hold at the claims' level, by
-Holm's step-down correction (Scandinavian Journal of Statistics 6, 1979) for all claims of the family, run or not.
+Claims of one family share a control, whose seeds may happen to be good or bad ones: their verdicts hold together at the
+claims' level, by Holm's step-down correction (Scandinavian Journal of Statistics 6, 1979) for all claims of the family, run
+or not.
 """
 
 import math
-from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -16,15 +17,16 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from analysis.contrasts import pooled
-from analysis.evidence import FEWEST_SEEDS, NOT_RUN, PARTLY_RUN, Evidence, Outcome
+from analysis.evidence import FEWEST_SEEDS, NOT_RUN, PARTLY_RUN, Evidence, Levels, Outcome
 from analysis.metrics import metrics_of
-from analysis.rules import decide, verdict
+from analysis.rules import CONFIRMED, EQUIVALENT, REFUTED, UNDECIDED, decide, verdict
 from analysis.tables import ENDED, NoTableError, read_table
 from experiments.settings import CONF, SWEEPS, register_resolvers
 from experiments.study.power import detectable, level_at, looks_of
-from gat.errors import UserError
+from gat.errors import UserError, first_line
 
-NOT_JUDGED, UNDECIDED = "not judged", "undecided"
+NOT_JUDGED = "not judged"
+DECIDED = (CONFIRMED, REFUTED, EQUIVALENT)
 MOST_NAMED = 4
 DEFAULT_STUDY = "imagenet256"
 
@@ -44,27 +46,30 @@ class Judged:
     """What a reader must know of the rule, or why there is no verdict."""
     floor: str = ""
     """As :func:`noise_floor` says."""
-    p: float = 1.0
-    """Smallest level at which the verdict stands, before Holm's correction; 1 where it has none."""
+    levels: Levels | None = None
+    """Of its comparisons of arms, before Holm's correction; None if there are none."""
 
 
 @cache
 def claims(study: str = DEFAULT_STUDY) -> list[tuple[str, dict[str, Any]]]:
     """Return every claim as its sweep's file states it now, at the scale of ``study``, after the name of the sweep.
 
-    Those about diagnostics follow the sweep's own. A study of another name has the figures of ``imagenet256``.
+    Those about diagnostics follow the sweep's own. A study of another name uses the effect and scatter of ``imagenet256``.
     """
     register_resolvers()
     named = CONF / "study" / f"{study}.yaml"
-    scale: Any = OmegaConf.load(named if named.is_file() else CONF / "study" / f"{DEFAULT_STUDY}.yaml")
+    default: Any = OmegaConf.load(CONF / "study" / f"{DEFAULT_STUDY}.yaml")
+    own: Any = OmegaConf.load(named) if named.is_file() else {}
+    given = {key: value for key, value in own.get("study", {}).items() if value is not None}
+    scale = OmegaConf.merge(default["study"], given)
     found = []
     for file in sorted(SWEEPS.glob("*.yaml")):
         head: Any = OmegaConf.load(file)
         parts = {key: head[key] for key in ("claim", "diagnostic_claims") if key in head}
-        whole: Any = OmegaConf.create({"study": scale["study"]} | parts)
+        whole: Any = OmegaConf.create({"study": scale} | parts)
         stated: Any = {key: OmegaConf.to_container(whole[key], resolve=True) for key in parts if whole[key] is not None}
-        own = [stated["claim"]] if "claim" in stated else []
-        found += [(file.stem, claim) for claim in (*own, *stated.get("diagnostic_claims", ()))]
+        first = [stated["claim"]] if "claim" in stated else []
+        found += [(file.stem, claim) for claim in (*first, *stated.get("diagnostic_claims", ()))]
     return found
 
 
@@ -83,21 +88,24 @@ def judged(sweep: str, stated: dict[str, Any], results: Path, study: str) -> Jud
     rows = table.rows if diagnostic is None else metrics_of(diagnostic, table.rows)
     if rows.empty:
         return Judged(sweep, claim, NOT_RUN, [], f"0 of {claim['seeds']}", notes)
+    if not 0.5 <= claim["confidence"] < 1:
+        raise ValueError(f"confidence {claim['confidence']}")
     looks, ended = looks_of(claim["seeds"], claim.get("looks", 1)), ended_of(rows)
-    look = look_of(claim["rule"], looks, ended, study)
-    how = (claim["metric"], claim["confidence"], study, claim["at"], looks[look], diagnostic is not None)
-    missing = table.head.get("missing", ())
-    evidence = Evidence(first_seeds(rows, looks[look]), *how, missing=missing, look=look, looks=looks)
-    outcomes = [decide(test, evidence) for test in claim["rule"]]
-    found, p = verdict(claim["rule"], outcomes, evidence.alpha)
+    how = (claim["metric"], claim["confidence"], study, claim["at"])
+    kept = {"measured": diagnostic is not None, "missing": table.head.get("missing", ()), "looks": looks}
+    for look in range(looks_reached(claim["rule"], looks, rows, study)):
+        seen = first_seeds(rows, looks[look])
+        evidence = Evidence(seen, *how, planned=looks[look], look=look, **kept)
+        outcomes = [decide(test, evidence) for test in claim["rule"]]
+        found, levels = verdict(claim["rule"], outcomes, evidence.alpha)
+        if found in DECIDED:
+            break
     found = PARTLY_RUN if found == NOT_RUN and any(ended.values()) else found
-    if looks[look] < min(max(ended.values()), looks[-1]) or (found == UNDECIDED and look < len(looks) - 1):
-        level = level_at(look, looks, evidence.alpha)
-        notes += [f"looked at with {looks[look]} of {looks[-1]} seeds per arm (level {level:.3g})"]
-    if found == "equivalent":
-        notes += [f"equivalent at level {p:.2g}"]
+    if evidence.look < len(looks) - 1:
+        level = level_at(evidence.look, looks, evidence.alpha)
+        notes += [f"looked at with {evidence.planned} of {looks[-1]} seeds per arm (level {level:.3g})"]
     floor = noise_floor(replace(evidence, table=rows, planned=claim["seeds"]))
-    return Judged(sweep, claim, found, outcomes, seeds_of(ended, claim["seeds"]), notes, floor, p)
+    return Judged(sweep, claim, found, outcomes, seeds_of(ended, claim["seeds"]), notes, floor, levels)
 
 
 def ended_of(rows: pd.DataFrame) -> dict[str, int]:
@@ -106,36 +114,60 @@ def ended_of(rows: pd.DataFrame) -> dict[str, int]:
     return {arm: int(ended.get(arm, 0)) for arm in sorted(set(rows["arm"]))}
 
 
-def look_of(rule: list[dict[str, Any]], looks: tuple[int, ...], ended: dict[str, int], study: str) -> int:
-    """Return which look there are enough ended seeds for, of all arms that decide; the first if for none."""
+def looks_reached(rule: list[dict[str, Any]], looks: tuple[int, ...], rows: pd.DataFrame, study: str) -> int:
+    """Return how many looks every deciding arm has enough ended seeds for, at least 1.
+
+    A look's seeds are the first of those submitted: it waits for each of them, however many others have ended.
+    """
     speaking = [test for test in rule if test["decides"] and study in test.get("studies", (study,))]
-    arms = {arm for test in speaking for arm in test.get("arms", ended)} or set(ended)
-    fewest = min(ended.get(arm, 0) for arm in arms)
-    return max((look for look, seeds in enumerate(looks) if seeds <= fewest), default=0)
+    arms = {arm for test in speaking for arm in test.get("arms", set(rows["arm"]))} or set(rows["arm"])
+    whole = [min(ended_of(first_seeds(rows, seeds)).get(arm, 0) for arm in arms) == seeds for seeds in looks]
+    return max(1, sum(whole))
 
 
 def first_seeds(rows: pd.DataFrame, count: int) -> pd.DataFrame:
-    """Return the rows less those of ended runs that are not of their arm's first ``count`` seeds: no look sees more."""
-    over = rows["status"].isin(ENDED)
-    rank = rows[over].groupby("arm")["seed"].rank(method="dense")
-    return rows.drop(index=rank.index[rank > count])
+    """Return the rows of each arm's first ``count`` seeds, so that a look sees no more than planned."""
+    return rows[rows.groupby("arm")["seed"].rank(method="dense") <= count]
 
 
 def corrected(verdicts: list[Judged], study: str) -> list[Judged]:
-    """Return the verdicts of all claims after Holm's correction within families: those that do not hold are undecided."""
-    sizes = Counter(stated["family"] for _, stated in claims(study) if stated.get("family"))
+    """Return the verdicts of all claims after Holm's correction within families: those that do not stand are undecided.
+
+    Differences are corrected for the number of claims of the family, and equivalences for that of those that can find one.
+    """
+    stated = [claim for _, claim in claims(study) if claim.get("family")]
     found = list(verdicts)
-    for family in sizes:
-        mine = [i for i, one in enumerate(verdicts) if one.claim.get("family") == family and one.p < 1]
-        worst = 0.0
-        for rank, i in enumerate(sorted(mine, key=lambda i: verdicts[i].p)):
-            one = verdicts[i]
-            worst = max(worst, min(1.0, (sizes[family] - rank) * one.p))
-            stands = worst <= 1 - one.claim["confidence"]
-            note = f"p {worst:.2g} by Holm over the {sizes[family]} claims that share its control"
-            note += "" if stands else f": not enough for {one.verdict}"
-            found[i] = replace(one, verdict=one.verdict if stands else UNDECIDED, notes=[*one.notes, note])
+    for family in dict.fromkeys(claim["family"] for claim in stated):
+        members = [claim for claim in stated if claim["family"] == family]
+        mine = {i: one.levels for i, one in enumerate(verdicts) if one.claim.get("family") == family and one.levels}
+        differing = {i: _decisive(verdicts[i], levels) for i, levels in mine.items()}
+        _apply(found, {i: p for i, p in differing.items() if p is not None}, len(members))
+        asking = sum(any("equivalent" in test for test in claim["rule"]) for claim in members)
+        open_ones = {i: levels.same for i, levels in mine.items() if found[i].verdict in (UNDECIDED, EQUIVALENT)}
+        _apply(found, {i: p for i, p in open_ones.items() if p <= _alpha(found[i])}, asking, EQUIVALENT)
     return found
+
+
+def _alpha(one: Judged) -> float:
+    return 1 - float(one.claim["confidence"])
+
+
+def _decisive(one: Judged, levels: Levels) -> float | None:
+    """Return the p-value of a difference that a verdict rests on; None if it rests on something else."""
+    p = {CONFIRMED: levels.ahead, REFUTED: levels.behind}.get(one.verdict)
+    return p if p is not None and p <= _alpha(one) else None
+
+
+def _apply(found: list[Judged], p_values: Mapping[int, float], number: int, verdict_if: str | None = None) -> None:
+    """Correct the verdicts at these positions of ``found``, in place; ``verdict_if``: what those that stand become."""
+    worst = 0.0
+    for rank, i in enumerate(sorted(p_values, key=lambda i: p_values[i])):
+        one = found[i]
+        worst = max(worst, min(1.0, (number - rank) * p_values[i]))
+        stands, wanted = worst <= _alpha(one), verdict_if or one.verdict
+        note = f"{wanted} at p {worst:.2g} by Holm over {number} claims that share its control"
+        note += "" if stands else ": not enough"
+        found[i] = replace(one, verdict=wanted if stands else UNDECIDED, notes=[*one.notes, note])
 
 
 def noise_floor(evidence: Evidence) -> str:
@@ -143,7 +175,7 @@ def noise_floor(evidence: Evidence) -> str:
 
     The scatter is the standard deviation of the logarithm of the distance over training seeds, its variance pooled over the
     arms (about the coefficient of variation), and the ratio the smallest that the planned seeds per arm find
-    with a power of 0.8 (analysis/power.py).
+    with a power of 0.8 (experiments/study/power.py), before corrections.
     """
     if not evidence.lower_is_better or evidence.column not in evidence.table:
         return ""
@@ -176,6 +208,9 @@ def all_judged(results: Path, study: str) -> list[Judged]:
             found.append(judged(sweep, stated, results, study))
         except UserError as error:
             found.append(Judged(sweep, stated, NOT_JUDGED, [], "-", [str(error)]))
+        except (ValueError, KeyError, TypeError) as error:
+            told = f"{results / study / sweep}.json: its claim cannot be applied ({first_line(error)}): collect again"
+            found.append(Judged(sweep, stated, NOT_JUDGED, [], "-", [told]))
     return corrected(found, study)
 
 

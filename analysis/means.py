@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from analysis.evidence import FAILS, FEWEST_SEEDS, HOLDS, OPEN, SAME, Evidence, Outcome
+from analysis.evidence import FAILS, FEWEST_SEEDS, HOLDS, OPEN, SAME, Evidence, Levels, Outcome
 
 Interval = tuple[float, tuple[float, float] | None]
 """A mean over seeds, and its interval; None if there are too few."""
@@ -15,15 +15,18 @@ Interval = tuple[float, tuple[float, float] | None]
 def joined(outcomes: Sequence[Outcome], alpha: float) -> Outcome:
     """Return one outcome of several: all hold, or one fails, or all are equivalent.
 
-    That all hold needs no correction (an intersection-union test: Berger, Technometrics 24, 1982). That one comparison fails
-    is corrected by Bonferroni: the smallest of their p-values times their number is at most ``alpha``.
+    That all hold needs no correction (an intersection-union test: Berger, Technometrics 24, 1982). A failure of any one
+    comparison of arms is tested with Bonferroni's correction: the smallest p-value times their number is at most ``alpha``.
     """
     states = {one.state for one in outcomes}
-    ahead, same = max(one.ahead for one in outcomes), max(one.same for one in outcomes)
-    behind = min(1.0, len(outcomes) * min(one.behind for one in outcomes))
-    fails = behind <= alpha or any(one.state == FAILS and one.behind == 1.0 for one in outcomes)
+    compared = [one.levels for one in outcomes if one.levels is not None]
+    levels = None
+    if compared:
+        behind = min(1.0, len(compared) * min(one.behind for one in compared))
+        levels = Levels(max(one.ahead for one in compared), behind, max(one.same for one in compared))
+    fails = any(one.state == FAILS for one in outcomes if one.levels is None) or (levels and levels.behind <= alpha)
     state = FAILS if fails else HOLDS if states == {HOLDS} else SAME if states == {SAME} else OPEN
-    return Outcome(state, "; ".join(one.told for one in outcomes), ahead, behind, same)
+    return Outcome(state, "; ".join(one.told for one in outcomes), levels)
 
 
 def of_mean(values: NDArray[np.float64], evidence: Evidence) -> Interval:

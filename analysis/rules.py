@@ -16,10 +16,10 @@ heads call refuted:
     correlation           the interval lies wholly above
     floor                 as ordered, the arms in the order of their reconstruction distance
 
-Divergence decides an order only where all seeds of one arm diverged and none of the other's; otherwise an arm with a diverged
-run has no mean. Correlations and power laws leave such an arm out and say so, and are open if more than one is. Intervals of
-means are Student's (analysis/means.py), of differences and ratios Welch's (analysis/contrasts.py); slopes are of means of
-logarithms over seeds (analysis/slopes.py). A claim looked at twice has intervals and p-values that hold over both looks
+Divergence decides an order by Fisher's exact test of how many seeds of each arm diverged; an arm with a diverged run has no
+mean. Correlations and power laws leave such an arm out and say so, and are open if more than one is. Intervals of means are
+Student's (analysis/means.py), of differences and ratios Welch's (analysis/contrasts.py); slopes are of means of logarithms
+over seeds (analysis/slopes.py). A claim looked at twice has intervals and p-values that hold over both looks
 (experiments/study/power.py). Equivalence does not fail: what is not shown to be equivalent stays open.
 """
 
@@ -29,10 +29,11 @@ from typing import Any
 
 from analysis.contrasts import at_most, lost_of
 from analysis.contrasts import ordered as ordered_pair
-from analysis.evidence import FAILS, HOLDS, NO_VERDICT, NOT_RUN, OPEN, SAME, SILENT, Evidence, Outcome
+from analysis.evidence import FAILS, HOLDS, NO_VERDICT, NOT_RUN, OPEN, SAME, SILENT, Evidence, Levels, Outcome
 from analysis.means import joined, of_mean, on_side
 from analysis.slopes import best_slope, boundary_slope, correlation, power_law, slope
 
+CONFIRMED, REFUTED, EQUIVALENT, UNDECIDED = "confirmed", "refuted", "equivalent", "undecided"
 COLUMNS = ("x", "over", "of")  # arguments that name columns
 
 
@@ -52,7 +53,9 @@ def decide(test: Mapping[str, Any], evidence: Evidence) -> Outcome:
         return Outcome(NOT_RUN, told)
     outcome = DECIDERS[test["kind"]](test, arms, evidence)
     told = too_little(test, arms, evidence)
-    return Outcome(OPEN, f"{outcome.told}; {told}") if told and outcome.state != OPEN else outcome
+    if not told or outcome.state == OPEN:
+        return outcome
+    return Outcome(OPEN, f"{outcome.told}; {told}", outcome.levels and Levels())
 
 
 def too_little(test: Mapping[str, Any], arms: Sequence[str], evidence: Evidence) -> str:
@@ -65,20 +68,19 @@ def too_little(test: Mapping[str, Any], arms: Sequence[str], evidence: Evidence)
     return ""
 
 
-def verdict(rule: Sequence[Mapping[str, Any]], outcomes: Sequence[Outcome], alpha: float) -> tuple[str, float]:
-    """Return what those that decide come to, and the level at which they do (1 where there are no p-values).
+def verdict(rule: Sequence[Mapping[str, Any]], outcomes: Sequence[Outcome], alpha: float) -> tuple[str, Levels | None]:
+    """Return what those that decide come to, and the levels of their comparisons of arms (None: there are none).
 
     ``confirmed``, ``refuted``, ``equivalent``, ``undecided`` or ``not run``; ``no verdict`` if all are silent at this scale.
     """
     deciding = [outcome for test, outcome in zip(rule, outcomes, strict=True) if test["decides"]]
     speaking = [outcome for outcome in deciding if outcome.state != SILENT]
     if not speaking:
-        return NO_VERDICT, 1.0
+        return NO_VERDICT, None
     if any(outcome.state == NOT_RUN for outcome in speaking):
-        return NOT_RUN, 1.0
+        return NOT_RUN, None
     found = joined(speaking, alpha)
-    ends = {HOLDS: ("confirmed", found.ahead), FAILS: ("refuted", found.behind), SAME: ("equivalent", found.same)}
-    return ends.get(found.state, ("undecided", 1.0))
+    return {HOLDS: CONFIRMED, FAILS: REFUTED, SAME: EQUIVALENT}.get(found.state, UNDECIDED), found.levels
 
 
 def ordered(test: Mapping[str, Any], arms: Sequence[str], evidence: Evidence) -> Outcome:
@@ -170,7 +172,7 @@ def floor(test: Mapping[str, Any], arms: Sequence[str], evidence: Evidence) -> O
     if any(high < low * (1 + test["margin"]) for low, high in pairwise(means.values())):
         return Outcome(OPEN, f"{told}: they differ by less than {test['margin']:.0%}")
     outcome = ordered(test, list(means), evidence)
-    return Outcome(outcome.state, f"{told}; {outcome.told}")
+    return Outcome(outcome.state, f"{told}; {outcome.told}", outcome.levels)
 
 
 DECIDERS: dict[str, Callable[[Mapping[str, Any], Sequence[str], Evidence], Outcome]] = {

@@ -1,8 +1,9 @@
 """Whether each claim held: ``python analysis/verdicts.py [study=mini] [results=results]``.
 
-Reads the tables that ``experiments/collect.py`` and ``analysis/diagnose.py`` wrote (``results/STUDY/*.csv``, and beside each
-the ``.json`` with claim and rule as they stood when the runs were submitted) and applies the rules: confirmed, refuted,
-undecided (too few seeds or too noisy), no verdict (the rule says nothing at this scale), partly run or not run. Writes
+Reads the tables that ``experiments/collect.py`` and ``analysis/diagnose.py`` wrote (``results/STUDY/*.csv``, and beside
+each the ``.json`` with claim and rule as they stood when the runs were submitted) and applies the rules: confirmed,
+refuted, equivalent (where a rule asks for it), undecided (too few seeds or too noisy), no verdict (the rule says nothing at
+this scale), partly run or not run. Writes
 
     results/STUDY/verdicts.md    a row per claim: the paper's numbers, ours, the noise floor; then every test of its rule
     results/report.html          one self-contained page: verdicts, figures, samples, runs and their cost, of all studies

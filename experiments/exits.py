@@ -12,7 +12,7 @@ from gat.errors import Interrupted, LostProcessError, UserError
 
 EXIT_USER_ERROR = 2
 EXIT_LOST_PROCESS = 70
-EXIT_CTRL_C = 130  # as shells count it
+EXIT_CTRL_C = 130  # 128 + SIGINT, as shells report it
 EXIT_INTERRUPTED = 75  # "temporary failure": the same command goes on
 
 
@@ -33,7 +33,7 @@ def exits() -> Iterator[None]:
     except Interrupted as interruption:
         sys.exit(fail(str(interruption), EXIT_INTERRUPTED, kind="stopped"))
     except KeyboardInterrupt:
-        sys.exit(fail("by Ctrl-C; what has been written is whole", EXIT_CTRL_C, kind="stopped"))
+        sys.exit(fail("by Ctrl-C; files already written are complete", EXIT_CTRL_C, kind="stopped"))
 
 
 def fail(message: str, code: int, kind: str = "error") -> int:

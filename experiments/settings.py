@@ -45,9 +45,9 @@ class ClaimConfig:
     stopping: str
     """When runs end and no more are added."""
     looks: int = 1
-    """2: looked at with half of the seeds, if these are at least 6, and with all; 1: with all."""
+    """Number of looks: 2, with half of the seeds and with all, if there are at least 6 in all; 1, with all."""
     family: str | None = None
-    """Claims of one family share a control; a verdict must hold after Holm's correction for their number."""
+    """Name shared by claims that share a control: a verdict must hold after Holm's correction for their number."""
     diagnostic: str | None = None
     """Which diagnostic of the runs (``analysis/diagnose.py``) the metric is of; null: the sweep's own table."""
 
@@ -118,12 +118,12 @@ class StudyConfig:
     teacher_width: int | None
     diagnostics: DiagnosticsConfig | None
     """null: a run without a study."""
-    effect: float | None
-    """Smallest ratio of distances worth finding; arms within it are equivalent."""
-    scatter: float | None
-    """Standard deviation of the log distance over seeds that seeds are planned with (``analysis/seed_noise.py``)."""
     sustained_tflops: float | None
     """Rate per process for estimates, where the cluster gives none: what training sustains, not the data sheet's peak."""
+    effect: float | None = None
+    """Smallest ratio of distances worth finding, and the margin of the tests of equivalence."""
+    scatter: float | None = None
+    """Standard deviation of the log distance over seeds that seeds are planned with (``analysis/seed_noise.py``)."""
 
 
 @dataclass
@@ -269,14 +269,19 @@ def register() -> None:
 
 
 def register_resolvers() -> None:
-    """Make what studies and sweeps compute known to OmegaConf: ``${times:A,B}`` and so on."""
+    """Register the resolvers that studies and sweeps use: ``${times:A,B}``, ``${seeds:RATIO,SCATTER}`` and so on."""
     OmegaConf.register_new_resolver("seeds", _planned_seeds, replace=True)
     OmegaConf.register_new_resolver("times", lambda value, factor: value * factor, replace=True)
     OmegaConf.register_new_resolver("power", lambda value, exponent: value**exponent, replace=True)
     OmegaConf.register_new_resolver("divided", _divided, replace=True)
 
 
-def _planned_seeds(ratio: float, scatter: float) -> int:
+def _planned_seeds(ratio: float | None, scatter: float | None) -> int:
+    if ratio is None or not ratio > 1 or scatter is None or not scatter > 0:
+        raise UserError(
+            f"seeds cannot be planned with study.effect={ratio} and study.scatter={scatter}: the first must be a ratio above "
+            "1, the second a standard deviation above 0"
+        )
     from experiments.study.power import planned_seeds  # imports scipy
 
     return planned_seeds(ratio, scatter)

@@ -1,6 +1,7 @@
 """Two arms compared: intervals and p-values by hand and against scipy's, equivalence, and looks."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from scipy import stats
 from analysis.contrasts import Difference, student, welch
 from analysis.evidence import FAILS, HOLDS, OPEN, SAME, Evidence
 from analysis.rules import decide
+from experiments.study.power import sequential_p
 from tests.made_up_evidence import evidence, runs
 
 RNG = np.random.default_rng(0)
@@ -45,9 +47,10 @@ def spread(centre: float, scatter: float) -> list[float]:
 def test_equivalence_by_two_one_sided_tests(centre: float, scatter: float, expected: str) -> None:
     given = evidence(runs("a", spread(0.0, scatter)), runs("b", spread(centre, scatter)), planned=4)
     found = decide(TEST, given)
+    assert found.levels is not None
     assert found.state == expected
     if expected == SAME:  # log 1.3 over 0.1 sqrt(2 / 4), Student's t with 6 degrees of freedom
-        assert found.same == pytest.approx(stats.t.sf(np.log(1.3) / (0.1 * np.sqrt(0.5)), 6))
+        assert found.levels.same == pytest.approx(stats.t.sf(np.log(1.3) / (0.1 * np.sqrt(0.5)), 6))
         assert found.told.endswith(", equivalent within 1.3")
 
 
@@ -57,23 +60,57 @@ def test_an_early_look_asks_for_more() -> None:
     early = replace(whole, looks=(4, 8))
     found, at_first = decide(TEST, whole), decide(TEST, early)
     assert (found.state, at_first.state) == (HOLDS, OPEN)
-    assert found.ahead == pytest.approx(stats.ttest_ind(*(np.log(whole.values(arm)) for arm in "ab")).pvalue)
-    assert at_first.ahead > 0.05
+    assert found.levels is not None
+    assert at_first.levels is not None
+    assert found.levels.ahead == pytest.approx(stats.ttest_ind(*(np.log(whole.values(arm)) for arm in "ab")).pvalue)
+    assert at_first.levels.ahead > 0.05
     assert early.confidence == pytest.approx(1 - 0.00517, abs=1e-5)
 
 
-def test_the_mean_over_the_last_third_of_the_evaluations() -> None:
-    """Of seven evaluations the last three; a seed that lacks one of them has no number."""
-    rows = [
+def curves(**lacking: list[int]) -> list[dict[str, Any]]:
+    """Two seeds evaluated at steps 1 to 7, their log distance the step, twice it for the second; but for steps they lack."""
+    return [
         row | {"step": step, "distance": float(np.exp(step * (1 + row["seed"]))), "end": step == 7}
         for row in runs("a", [1.0, 1.0])
         for step in range(1, 8)
+        if step not in lacking.get(f"seed{row['seed']}", [])
     ]
-    given = evidence(rows, at="last_third")
+
+
+def test_the_mean_over_the_last_third_of_the_evaluations() -> None:
+    """Those after two thirds of the steps, steps 5 to 7; of them those that all runs have."""
+    given = evidence(curves(), at="last_third")
     assert np.log(given.values("a")) == pytest.approx([6.0, 12.0])
-    lacking = [row | {"distance": np.nan} if (row["seed"], row["step"]) == (1, 6) else row for row in rows]
-    assert np.log(evidence(lacking, at="last_third").values("a")) == pytest.approx([6.0])
-    assert np.log(evidence(rows).values("a")) == pytest.approx([7.0, 14.0])
+    assert np.log(evidence(curves()).values("a")) == pytest.approx([7.0, 14.0])
+    fewer = evidence(curves(seed1=[2, 6]), at="last_third")
+    assert np.log(fewer.values("a")) == pytest.approx([6.0, 12.0])  # of steps 5 and 7
+    endless = evidence(curves(seed1=[7]), at="last_third")
+    assert np.log(endless.values("a")) == pytest.approx([6.0])
+
+
+@pytest.mark.parametrize("value", [0.0, -3.0, np.nan, np.inf])
+@pytest.mark.parametrize("at", ["end", "last_third"])
+def test_a_distance_that_is_none_is_no_number(value: float, at: str) -> None:
+    """Its logarithm would be infinite, and a p-value of nothing decide."""
+    given = evidence(runs("a", [*spread(0.0, 0.1)[:3], value]), runs("b", spread(1.0, 0.1)), at=at, planned=4)
+    outcome = decide(TEST, replace(given, looks=(4, 8)))
+    assert outcome.state == OPEN
+    assert outcome.told.endswith("; of 4 planned seeds have a number a: 3")
+    assert sequential_p(float("nan"), 0, (4, 8)) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("lost", "seeds", "expected"), [(3, 3, OPEN), (4, 4, HOLDS), (7, 8, HOLDS), (2, 8, OPEN), (0, 8, SAME)]
+)
+def test_divergence_by_fishers_exact_test(lost: int, seeds: int, expected: str) -> None:
+    """Against none: p is 0.1 for 3 of 3, 0.029 for 4 of 4, 0.0014 for 7 of 8, 0.47 for 2 of 8."""
+    finished = [*spread(0.0, 0.01), *spread(0.0, 0.01)]
+    ends = runs("b", finished[: seeds - lost])
+    ends += [row | {"seed": 20 + i} for i, row in enumerate([*runs("b", None)] * 3)][:lost]
+    given = evidence(runs("a", finished[:seeds]), ends, planned=seeds)
+    assert decide(TEST, given).state == expected
+    mirrored = decide(TEST | {"arms": ["b", "a"]}, given).state
+    assert mirrored == {HOLDS: FAILS}.get(expected, expected)
 
 
 def test_evidence_knows_its_level() -> None:

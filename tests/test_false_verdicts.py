@@ -1,4 +1,7 @@
-"""How often whole rules give a false verdict where nothing is to be found: at most 5%, by simulation at planned seeds."""
+"""How often rules (a pair, an order, two pairs, a family with one control) give a false verdict: at most 5%, simulated.
+
+At the planned seeds and looks, up to two standard errors of the simulation.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,9 +13,9 @@ import pytest
 from numpy.typing import NDArray
 
 from analysis import contrasts
-from analysis.evidence import Evidence
-from analysis.judging import UNDECIDED, Judged, claims, corrected
-from analysis.rules import decide, verdict
+from analysis.evidence import Evidence, Levels
+from analysis.judging import Judged, claims, corrected
+from analysis.rules import UNDECIDED, decide, verdict
 from experiments.study.power import looks_of, planned_seeds
 
 SCATTER, EFFECT = 0.17, 1.3
@@ -50,18 +53,20 @@ class Drawn(Evidence):
 
 @pytest.fixture(autouse=True)
 def _no_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Most of the time of a decision goes into telling it."""
+    """Skip the words of an outcome, which take most of a decision's time."""
     for name in ("_told", "_needed"):
         monkeypatch.setattr(contrasts, name, lambda *_: "")
 
 
-def looked_at(rule: Sequence[Mapping[str, Any]], drawn: Mapping[str, NDArray[np.float64]]) -> list[tuple[str, float]]:
+def looked_at(
+    rule: Sequence[Mapping[str, Any]], drawn: Mapping[str, NDArray[np.float64]], looks: tuple[int, ...] = LOOKS
+) -> list[tuple[str, Levels | None]]:
     """Verdict and level at each look, up to the first that decides: there the runs end."""
-    found: list[tuple[str, float]] = []
-    for look, seeds in enumerate(LOOKS):
+    found: list[tuple[str, Levels | None]] = []
+    for look, seeds in enumerate(looks):
         seen = {arm: np.exp(values[:seeds]) for arm, values in drawn.items()}
         fixed = (pd.DataFrame(), "frechet", 0.95, "nano", "last_third", seeds)
-        evidence = Drawn(*fixed, look=look, looks=LOOKS, distances=seen)
+        evidence = Drawn(*fixed, look=look, looks=looks, distances=seen)
         found.append(verdict(rule, [decide(test, evidence) for test in rule], 0.05))
         if found[-1][0] != UNDECIDED:
             break
@@ -103,19 +108,23 @@ def test_the_planned_effect_is_found_in_four_of_five() -> None:
     assert found["refuted"] < 0.001
 
 
-def test_a_lucky_control_shared_by_all_claims_of_a_family() -> None:
-    """Where nothing is to be found, one false verdict or more in at most 5% of studies; without Holm it is far more."""
+@pytest.mark.parametrize("scatter", [SCATTER, 0.05])
+def test_a_lucky_control_shared_by_all_claims_of_a_family(scatter: float) -> None:
+    """Where nothing is to be found, a false difference in at most 5% of studies; without Holm it is far more.
+
+    Little scatter makes all claims that can be equivalent so: that must not open the door to false differences.
+    """
     family = [(sweep, claim) for sweep, claim in claims("nano") if claim.get("family") == "base"]
-    assert len(family) > 5
-    rng, false, naive = np.random.default_rng(1), 0, 0
-    for _ in range(REPEATS // 4):
-        control = rng.normal(0, SCATTER, SEEDS)
+    rng, false, naive, studies = np.random.default_rng(1), 0, 0, REPEATS // 4
+    for _ in range(studies):
+        control = rng.normal(0, scatter, SEEDS)
         judged = []
         for sweep, claim in family:
-            found, p = looked_at(PAIR, {"a": rng.normal(0, SCATTER, SEEDS), "b": control})[-1]
-            if found != "equivalent":
-                judged.append(Judged(sweep, claim, found, [], "", p=p))
-        naive += any(one.verdict != UNDECIDED for one in judged)
-        false += any(one.verdict != UNDECIDED for one in corrected(judged, "nano"))
-    assert false / (REPEATS // 4) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / (REPEATS // 4))
-    assert naive / (REPEATS // 4) > 0.15
+            asks = any("equivalent" in test for test in claim["rule"])
+            rule = PAIR if asks else [{key: value for key, value in PAIR[0].items() if key != "equivalent"}]
+            found, levels = looked_at(rule, {"a": rng.normal(0, scatter, SEEDS), "b": control}, (SEEDS,))[-1]
+            judged.append(Judged(sweep, claim, found, [], "", levels=levels))
+        naive += any(one.verdict in ("confirmed", "refuted") for one in judged)
+        false += any(one.verdict in ("confirmed", "refuted") for one in corrected(judged, "nano"))
+    assert false / studies <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / studies)
+    assert naive / studies > 0.15

@@ -23,6 +23,7 @@ def test_seeds_are_cohens(standardised: float, seeds: int) -> None:
 
 
 def test_detectable_is_the_inverse() -> None:
+    assert all(detectable(0.17, seeds, level=level) > 0 for seeds in range(3, 20) for level in (0.05, 0.05 / 12, 1e-4))
     for seeds in (2, 3, 5, 10):
         effect = detectable(0.15, seeds)
         assert power_of(effect, 0.15, seeds) == pytest.approx(0.8)

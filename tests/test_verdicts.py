@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from analysis.evidence import HOLDS, SILENT, Evidence, Outcome
+from analysis.evidence import FAILS, HOLDS, SILENT, Evidence, Levels, Outcome
 from analysis.judging import Judged, all_judged, claims, corrected, judged, noise_floor, seeds_of, studies_of
+from analysis.rules import verdict
 from analysis.tables import Source, read_table
 from analysis.verdicts import document, included, judge, table_of
 from experiments.settings import SWEEPS
@@ -206,33 +207,90 @@ def test_results_of_older_numerics_are_marked_and_never_mixed(tmp_path: Path, ho
 def test_looks_see_no_more_seeds_than_planned(tmp_path: Path) -> None:
     """With six of eight seeds the claim is looked at with four; the fifth and sixth would say the opposite."""
     planned = CLAIM | {"seeds": 8, "looks": 2}
-    rows = mng_table([10.0, 10.5, 9.5, 10.1, 90.0, 90.0], [20.0, 20.5, 19.5, 20.1, 1.0, 1.0])
-    write_results(tmp_path, "mng", rows, claim=planned)
+    several = [10.0, 10.5, 9.5, 10.1, 90.0, 90.0], [20.0, 20.5, 19.5, 20.1, 1.0, 1.0]
+    write_results(tmp_path, "mng", mng_table(*several), claim=planned)
     one = judged("mng", planned, tmp_path, "mini")
     assert (one.verdict, one.seeds) == ("confirmed", "6 of 8 (flat: 3, linear: 3, msg: 3)")
     assert one.notes == ["looked at with 4 of 8 seeds per arm (level 0.00517)"]
+    whole = [[*values, values[-1], values[-1]] for values in several]
+    write_results(tmp_path, "mng", mng_table(*whole), claim=planned)
+    assert judged("mng", planned, tmp_path, "mini").verdict == "confirmed"  # what a look decides stays
     write_results(tmp_path, "mng", mng_table([10.0, 10.5, 9.5], [20.0, 20.5, 19.5]), claim=planned)
     one = judged("mng", planned, tmp_path, "mini")
     assert one.verdict == "undecided"
     assert one.outcomes[0].told.endswith("; of 4 planned seeds ended exponential: 3, none: 3")
 
 
+def test_a_look_waits_for_its_own_seeds(tmp_path: Path) -> None:
+    """Four of eight seeds have ended, but one of them is not of the first four."""
+    planned = CLAIM | {"seeds": 8, "looks": 2}
+    rows = mng_table([10.0, 10.5, 9.5, 10.1, 10.2], [20.0, 20.5, 19.5, 20.1, 20.2])
+    waiting = [row | {"status": "running"} if (row["arm"], row["seed"]) == ("none", 3) else row for row in rows]
+    write_results(tmp_path, "mng", waiting, claim=planned)
+    one = judged("mng", planned, tmp_path, "mini")
+    assert one.verdict == "undecided"
+    assert one.outcomes[0].told.endswith("; of 4 planned seeds ended none: 3")
+    write_results(tmp_path, "mng", rows, claim=planned)
+    assert judged("mng", planned, tmp_path, "mini").verdict == "confirmed"
+
+
 def test_holm_spans_the_claims_of_a_family() -> None:
-    """By hand, over the nine claims of nano's base: 9 x 0.001 and 8 x 0.008 (not enough); another family is left alone."""
-    family = [(sweep, claim) for sweep, claim in claims("nano") if claim.get("family") == "base"]
-    other = next((sweep, claim) for sweep, claim in claims("nano") if claim["id"] == "model_size")
-    assert len(family) == 9
+    """By hand, twelve claims with nano's base, of which four can be equivalent. 12 x 0.001; 11 x 0.008 is not enough.
+
+    An equivalence takes no rank from the differences (4 x 0.001 by itself), and one that is clear stays where the difference
+    beside it is not enough. Another family is left alone.
+    """
+    family: dict[str, tuple[str, dict[str, Any]]] = {
+        claim["id"]: (sweep, claim) for sweep, claim in claims("nano") if claim.get("family") == "base"
+    }
+    other = next((sweep, claim) for sweep, claim in claims("nano") if claim["id"] == "decoupled")
+    assert len(family) == 12
     given = [
-        Judged(*family[0], "refuted", [], "", p=0.008),
-        Judged(*family[1], "confirmed", [], "", p=0.001),
-        Judged(*family[2], "undecided", [], ""),
-        Judged(*other, "confirmed", [], "", p=0.04),
+        Judged(*family["repa"], "refuted", [], "", levels=Levels(1.0, 0.008)),
+        Judged(*family["mng"], "confirmed", [], "", levels=Levels(0.001)),
+        Judged(*family["patch_size"], "undecided", [], "", levels=Levels(0.2)),
+        Judged(*family["consistency"], "equivalent", [], "", levels=Levels(0.9, 0.4, 0.001)),
+        Judged(*family["noise_nesting"], "confirmed", [], "", levels=Levels(0.019, 1.0, 1e-9)),
+        Judged(*family["logit_centering"], "equivalent", [], "", levels=Levels(0.9, 0.4, 0.03)),
+        Judged(*other, "confirmed", [], "", levels=Levels(0.04)),
     ]
     found = corrected(given, "nano")
-    assert [one.verdict for one in found] == ["undecided", "confirmed", "undecided", "confirmed"]
-    assert found[0].notes == ["p 0.064 by Holm over the 9 claims that share its control: not enough for refuted"]
-    assert found[1].notes == ["p 0.009 by Holm over the 9 claims that share its control"]
-    assert found[2:] == given[2:]
+    assert [one.verdict for one in found] == [
+        *("undecided", "confirmed", "undecided", "equivalent", "equivalent", "undecided", "confirmed")
+    ]
+    by_holm = "claims that share its control"
+    assert found[0].notes == [f"refuted at p 0.088 by Holm over 12 {by_holm}: not enough"]
+    assert found[1].notes == [f"confirmed at p 0.012 by Holm over 12 {by_holm}"]
+    assert found[3].notes == [f"equivalent at p 0.003 by Holm over 4 {by_holm}"]
+    assert found[4].notes[-1] == f"equivalent at p 4e-09 by Holm over 4 {by_holm}"
+    assert found[5].notes == [f"equivalent at p 0.06 by Holm over 4 {by_holm}: not enough"]
+    assert [found[2], found[6]] == [given[2], given[6]]
+
+
+def test_tests_without_p_values_do_not_shield_a_claim_from_holm() -> None:
+    """Divergence beside an order: the order's p-value counts; a refutation by divergence alone needs no correction."""
+    sweep, claim = next(one for one in claims("nano") if one[1]["id"] == "lr_crosscheck")
+    compared = Outcome(HOLDS, "", Levels(0.03))
+    found, levels = verdict(claim["rule"], [Outcome(HOLDS, ""), Outcome(HOLDS, ""), compared], 0.05)
+    (one,) = corrected([Judged(sweep, claim, found, [], "", levels=levels)], "nano")
+    assert (found, one.verdict) == ("confirmed", "undecided")
+    found, levels = verdict(claim["rule"], [Outcome(FAILS, ""), Outcome(HOLDS, ""), compared], 0.05)
+    (one,) = corrected([Judged(sweep, claim, found, [], "", levels=levels)], "nano")
+    assert (found, one.verdict) == ("refuted", "refuted")
+
+
+@pytest.mark.parametrize("head", [{"confidence": 95}, {"rule": [{"kind": "new"}]}])
+def test_a_head_that_cannot_be_applied_is_told(tmp_path: Path, head: dict[str, Any]) -> None:
+    write_results(tmp_path, "mng", mng_table(A, B), claim=CLAIM | head)
+    write_results(tmp_path, "repa", [row | {"protocol": "abc"} for row in runs("aligned", A) + runs("not_aligned", B)])
+    found = {one.claim["id"]: one for one in all_judged(tmp_path, "mini")}
+    assert found["mng"].verdict == "not judged"
+    assert "mng.json: its claim cannot be applied" in found["mng"].notes[0]
+    assert found["repa"].verdict != "not judged"
+
+
+def test_a_study_that_plans_nothing_still_has_claims() -> None:
+    assert len(claims("none")) == len(claims("nano"))
 
 
 def test_failed_runs_stay_visible(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def benchmark_costs(compose: Composer, out: Path) -> None:
         rows.append(
             {
                 "sweep": sweep,
-                "looks at seeds": ", ".join(map(str, power[0])) if power else "",
+                "seeds at each look": ", ".join(map(str, power[0])) if power else "",
                 "finds a ratio of": f"{power[1]:.3g}" if power else "",
                 "runs": len(planned),
                 "not in those above": len(new),
@@ -56,7 +56,8 @@ def benchmark_costs(compose: Composer, out: Path) -> None:
             f"`python experiments/benchmark.py costs study={study.name}`. Matrix products of G and D in training, by "
             "formula; not the teacher, the autoencoder, evaluation, preparation. A run that several sweeps ask for is run "
             "once: `not in those above` of them are new.",
-            f"Seeds find that ratio of distances with a power of 80% if log distances scatter by {study.scatter} over seeds.",
+            f"`finds a ratio of`: the smallest that all these seeds find with a power of 80%, if the log distance has a "
+            f"standard deviation of {study.scatter} over seeds; before Holm's correction.",
             f"Device-hours at {'; '.join(sorted(sources)) or 'no known rate'}. In all {table['device-hours'].sum():,.0f}, if "
             "nothing were shared.",
             markdown(table),

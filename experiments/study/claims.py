@@ -1,7 +1,7 @@
 """The head of a sweep: which tests a rule can ask for, and what each must say.
 
     ordered         ``arms``, best first: each mean distance below the next one's, with an interval of the ratio above 1;
-                    ``equivalent``: a ratio within which they are told to be equivalent
+                    ``equivalent``: a ratio within which they count as equivalent
     monotone        ``arms``, best first: their means are in that order at every evaluation
     difference      two ``arms``, a question rather than a claim: is the first below the second? ``equivalent`` too
     at_most_ratio   two ``arms``: the first one's geometric mean is at most ``within`` times the second's
@@ -18,14 +18,14 @@
     floor           ``arms`` whose order by the autoencoder's reconstruction distance is their order by the metric, where
                     the former differ by a ``margin``
 
-Each also says whether it ``decides`` the verdict or is reported beside it. A claim says ``at`` which moment: at the ``end``
-of finished runs, the geometric mean over the ``last_third`` of a distance's evaluations, or over all logged ``steps``
-(``monotone``: at every evaluation); an arm with a diverged run has no mean. Fewer ended seeds than planned decide nothing.
-Means are over seeds, intervals at the claim's ``confidence``: Student's for means and slopes, Welch's for differences (of
-distances, of their logarithms: ratios), bootstrap over seeds for correlations and power laws. With two ``looks`` the claim is
-looked at with half of its seeds and with all. Claims of one ``family`` share a control: Holm's correction spans them. In a
-grid the largest or best at its edge is censored: it tells nothing. A claim with a ``diagnostic`` is about a table of
-analysis/diagnose.py instead of the sweep's own.
+Each also says whether it ``decides`` the verdict or is reported beside it. ``at`` says which number of a run counts: that
+at the ``end``, the geometric mean over the ``last_third`` of a distance's evaluations, or over all logged ``steps``
+(``monotone`` looks at every evaluation); an arm with a diverged run has no mean. Fewer ended seeds than planned decide
+nothing. Means are over seeds, intervals at the claim's ``confidence``: Student's for means and slopes, Welch's for
+differences (for distances: of logarithms, that is ratios), bootstrap over seeds for correlations and power laws. With two
+``looks`` the claim is looked at with half of its seeds and with all. Claims of one ``family`` share a control: Holm's
+correction spans them. In a grid the largest or best at its edge is censored: it tells nothing. A claim with a
+``diagnostic`` is about a table of analysis/diagnose.py instead of the sweep's own.
 """
 
 from collections.abc import Collection
@@ -82,12 +82,19 @@ def check_claim(claim: ClaimConfig | None, arms: Collection[str] | None = None) 
     if claim is None:
         return
     require_choice(f"claim {claim.id}: at", claim.at, MOMENTS)
+    if not 0.5 <= claim.confidence < 1:
+        raise UserError(f"claim {claim.id}: confidence={claim.confidence} must be at least 0.5 and below 1")
+    if claim.at == LAST_THIRD and claim.metric != "frechet":
+        raise UserError(f"claim {claim.id}: at={LAST_THIRD} is for metric frechet, not {claim.metric}: use end")
+    if claim.family is not None and not any(test.get("kind") in COMPARISONS and test["decides"] for test in claim.rule):
+        raise UserError(f"claim {claim.id}: none of its deciding tests compares arms: leave out family={claim.family}")
     if claim.looks not in (1, 2):
-        raise UserError(f"claim {claim.id}: looks={claim.looks}: 1 or 2")
+        raise UserError(f"claim {claim.id}: looks={claim.looks} is not possible: set it to 1 or 2")
     for test in claim.rule:
         kind = test.get("kind")
         require_choice(f"claim {claim.id}: kind", str(kind), tuple(KINDS))
         _check_keys(claim.id, test, KINDS[str(kind)] | {"kind", "decides"}, OPTIONAL.get(str(kind), set()))
+        _check_margins(claim, test)
         if kind in PAIRS and len(test["arms"]) != 2:
             raise UserError(f"claim {claim.id}: {kind} compares 2 arms, not {len(test['arms'])}")
         unknown = sorted(set(test.get("arms", ())) - set(arms)) if arms is not None else []
@@ -97,6 +104,18 @@ def check_claim(claim: ClaimConfig | None, arms: Collection[str] | None = None) 
             )
     if not any(test["decides"] for test in claim.rule):
         raise UserError(f"claim {claim.id}: none of its tests decides")
+
+
+def _check_margins(claim: ClaimConfig, test: dict[str, Any]) -> None:
+    """:class:`UserError` for ratios that are none, or of another metric than distances."""
+    bound = test["within"] if test["kind"] == "at_most_ratio" else test.get("equivalent")
+    if bound is None:
+        return
+    smallest = 0 if test["kind"] == "at_most_ratio" else 1
+    if isinstance(bound, str | bool) or not bound > smallest:
+        raise UserError(f"claim {claim.id}: {test['kind']} has the ratio {bound}: use a number above {smallest}")
+    if claim.metric != "frechet":
+        raise UserError(f"claim {claim.id}: {test['kind']} compares ratios of distances: its metric must be frechet")
 
 
 def _check_keys(claim: str, test: dict[str, Any], expected: set[str], optional: set[str]) -> None:

@@ -112,12 +112,14 @@ def told_power(claim: ClaimConfig | None, study: StudyConfig) -> list[str]:
         f"{looks[-1]} seeds per arm find a ratio of distances of {ratio:.3g} with a power of {POWER:.0%}, if log distances "
         f"scatter by {study.scatter} over seeds (study.scatter; study.effect={study.effect})"
     ]
+    if claim.family is not None:
+        lines[0] += f"; before Holm's correction within the family {claim.family}"
     if len(looks) > 1:
         first, last = (level_at(look, looks, 1 - claim.confidence) for look in (0, 1))
         seeds = ",".join(map(str, range(looks[0])))
         lines += [
-            f"looked at with {looks[0]} seeds (p below {first:.2g} decides) and with {looks[1]} ({last:.2g}): to begin with, "
-            f"type training.seed={seeds}"
+            f"first look: {looks[0]} seeds (decides if p < {first:.2g}); last: {looks[1]} (p < {last:.2g}); for the first "
+            f"add training.seed={seeds}"
         ]
     return lines
 

@@ -241,7 +241,7 @@ class RunFolder:
     def lacks_numbers(self, record: dict[str, Any]) -> bool:
         """Return whether the ended run of ``record`` lacks numbers of this configuration's evaluation.
 
-        They are due at its length, and at each ``training.eval_steps`` of which a checkpoint is kept.
+        Numbers are due at its length and at every multiple of ``training.eval_steps`` whose checkpoint is kept.
 
         Raises :class:`UserError` for a longer run whose metrics have no line there.
         """
@@ -296,8 +296,8 @@ class RunFolder:
         record = any_record(self.path)
         if record is not None and (end := record["final_metrics"]["step"]) > step:
             raise UserError(
-                f"run folder {self.path}: the run ended at step {end}, and the checkpoint of that step is damaged or gone: "
-                "it cannot be trained longer: set another paths.run"
+                f"run folder {self.path}: the run ended at step {end}, and the checkpoint of that step is damaged or gone, "
+                "so the run cannot be extended: set another paths.run to train it again"
             )
 
     def append_metrics(self, metrics: dict[str, Any], numbers: Sequence[Number] = ()) -> None:
