@@ -22,14 +22,14 @@ OF_STATUS = ("diverges", "trains", "boundary_slope", "best_slope", "monotone")
 def last_third(rows: pd.DataFrame) -> NDArray[np.float64]:
     """Return finished runs' geometric means of ``distance`` over the evaluations of the last third of their steps.
 
-    Of these, the evaluations that all of the runs have; a run without a positive number at its end has none. ``rows``: of one
-    arm, with ``seed``, ``step`` and ``end``.
+    A run without a positive number at one of these evaluations, or at its end, has none: all must be means of the same.
+    ``rows``: of one arm, with ``seed``, ``step`` and ``end``.
     """
-    known = rows[np.isfinite(rows["distance"].astype(float)) & (rows["distance"] > 0)]
-    whole = known[known["seed"].isin(known.loc[known["end"] == True, "seed"])]  # noqa: E712  # the column holds gaps
-    late = whole[3 * whole["step"] > 2 * whole["step"].max()]
-    logs = np.log(late.pivot_table(index="seed", columns="step", values="distance").dropna(axis=1))
-    return np.exp(logs.mean(axis=1)).to_numpy(np.float64)
+    late = rows[3 * rows["step"] > 2 * rows.loc[rows["end"] == True, "step"].max()]  # noqa: E712  # the column holds gaps
+    distances = late["distance"].astype(float)
+    late = late.assign(log=np.log(distances.where(np.isfinite(distances) & (distances > 0))))
+    logs = late.pivot_table(index="seed", columns="step", values="log", dropna=False)
+    return np.exp(logs.mean(axis=1, skipna=False).dropna()).to_numpy(np.float64)
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class Evidence:
             return np.exp(logs.groupby(level=0).mean().to_numpy(np.float64))
         if self.at == LAST_THIRD and name == "distance":
             return last_third(rows)
-        values = rows[rows["end"] == True][name].astype(float)  # noqa: E712  # the column holds gaps
+        values = rows[rows["end"] == True].drop_duplicates("seed")[name].astype(float)  # noqa: E712  # the column holds gaps
         known = np.isfinite(values) & ((values > 0) | (name != "distance"))
         return values[known].to_numpy(np.float64)
 

@@ -1,8 +1,8 @@
 """Claims and what became of them: each one's rule, as it was submitted, applied to its table.
 
-Claims of one family share a control, whose seeds may happen to be good or bad ones: their verdicts hold together at the
-claims' level, by Holm's step-down correction (Scandinavian Journal of Statistics 6, 1979) for all claims of the family, run
-or not.
+Claims of one family share a control, whose seeds may happen to be good or bad ones: their differences hold together at the
+claims' level, and so do their equivalences, by Holm's step-down correction (Scandinavian Journal of Statistics 6, 1979) for
+all claims of the family, run or not.
 """
 
 import math
@@ -17,7 +17,7 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from analysis.contrasts import pooled
-from analysis.evidence import FEWEST_SEEDS, NOT_RUN, PARTLY_RUN, Evidence, Levels, Outcome
+from analysis.evidence import FAILS, FEWEST_SEEDS, NOT_RUN, PARTLY_RUN, Evidence, Levels, Outcome
 from analysis.metrics import metrics_of
 from analysis.rules import CONFIRMED, EQUIVALENT, REFUTED, UNDECIDED, decide, verdict
 from analysis.tables import ENDED, NoTableError, read_table
@@ -117,7 +117,7 @@ def ended_of(rows: pd.DataFrame) -> dict[str, int]:
 def looks_reached(rule: list[dict[str, Any]], looks: tuple[int, ...], rows: pd.DataFrame, study: str) -> int:
     """Return how many looks every deciding arm has enough ended seeds for, at least 1.
 
-    A look's seeds are the first of those submitted: it waits for each of them, however many others have ended.
+    A look's seeds are 0, 1, ...: it waits for each of them, however many others have ended.
     """
     speaking = [test for test in rule if test["decides"] and study in test.get("studies", (study,))]
     arms = {arm for test in speaking for arm in test.get("arms", set(rows["arm"]))} or set(rows["arm"])
@@ -126,8 +126,8 @@ def looks_reached(rule: list[dict[str, Any]], looks: tuple[int, ...], rows: pd.D
 
 
 def first_seeds(rows: pd.DataFrame, count: int) -> pd.DataFrame:
-    """Return the rows of each arm's first ``count`` seeds, so that a look sees no more than planned."""
-    return rows[rows.groupby("arm")["seed"].rank(method="dense") <= count]
+    """Return the rows of the seeds 0, 1, ... that ``count`` are planned with, so that a look sees no others."""
+    return rows[rows["seed"] < count]
 
 
 def corrected(verdicts: list[Judged], study: str) -> list[Judged]:
@@ -135,16 +135,18 @@ def corrected(verdicts: list[Judged], study: str) -> list[Judged]:
 
     Differences are corrected for the number of claims of the family, and equivalences for that of those that can find one.
     """
-    stated = [claim for _, claim in claims(study) if claim.get("family")]
+    stated = {claim["id"]: claim for _, claim in claims(study) if claim.get("family")}
     found = list(verdicts)
-    for family in dict.fromkeys(claim["family"] for claim in stated):
-        members = [claim for claim in stated if claim["family"] == family]
-        mine = {i: one.levels for i, one in enumerate(verdicts) if one.claim.get("family") == family and one.levels}
+    for family in dict.fromkeys(claim["family"] for claim in stated.values()):
+        members = [claim for claim in stated.values() if claim["family"] == family]
+        ids = {claim["id"] for claim in members}
+        mine = {i: one.levels for i, one in enumerate(verdicts) if one.claim["id"] in ids and one.levels}
         differing = {i: _decisive(verdicts[i], levels) for i, levels in mine.items()}
         _apply(found, {i: p for i, p in differing.items() if p is not None}, len(members))
         asking = sum(any("equivalent" in test for test in claim["rule"]) for claim in members)
-        open_ones = {i: levels.same for i, levels in mine.items() if found[i].verdict in (UNDECIDED, EQUIVALENT)}
-        _apply(found, {i: p for i, p in open_ones.items() if p <= _alpha(found[i])}, asking, EQUIVALENT)
+        fallen = {i for i, p in differing.items() if p is not None and found[i].verdict == UNDECIDED}
+        same = {i: one.same for i, one in mine.items() if found[i].verdict == EQUIVALENT or i in fallen}
+        _apply(found, {i: p for i, p in same.items() if p <= _alpha(found[i])}, asking, EQUIVALENT)
     return found
 
 
@@ -153,14 +155,20 @@ def _alpha(one: Judged) -> float:
 
 
 def _decisive(one: Judged, levels: Levels) -> float | None:
-    """Return the p-value of a difference that a verdict rests on; None if it rests on something else."""
+    """Return the p-value of a difference that a verdict rests on; None if it rests on something else too."""
+    if one.verdict == REFUTED and any(end.state == FAILS and end.levels is None for end in _deciding(one)):
+        return None
     p = {CONFIRMED: levels.ahead, REFUTED: levels.behind}.get(one.verdict)
     return p if p is not None and p <= _alpha(one) else None
 
 
+def _deciding(one: Judged) -> list[Outcome]:
+    return [end for test, end in zip(one.claim["rule"], one.outcomes, strict=False) if test["decides"]]
+
+
 def _apply(found: list[Judged], p_values: Mapping[int, float], number: int, verdict_if: str | None = None) -> None:
     """Correct the verdicts at these positions of ``found``, in place; ``verdict_if``: what those that stand become."""
-    worst = 0.0
+    worst, number = 0.0, max(number, len(p_values))
     for rank, i in enumerate(sorted(p_values, key=lambda i: p_values[i])):
         one = found[i]
         worst = max(worst, min(1.0, (number - rank) * p_values[i]))

@@ -53,9 +53,10 @@ def decide(test: Mapping[str, Any], evidence: Evidence) -> Outcome:
         return Outcome(NOT_RUN, told)
     outcome = DECIDERS[test["kind"]](test, arms, evidence)
     told = too_little(test, arms, evidence)
-    if not told or outcome.state == OPEN:
-        return outcome
-    return Outcome(OPEN, f"{outcome.told}; {told}", outcome.levels and Levels())
+    levels = outcome.levels and Levels()
+    return (
+        Outcome(OPEN, f"{outcome.told}; {told}" if outcome.state != OPEN else outcome.told, levels) if told else outcome
+    )
 
 
 def too_little(test: Mapping[str, Any], arms: Sequence[str], evidence: Evidence) -> str:

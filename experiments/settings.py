@@ -1,5 +1,6 @@
 """Settings around those of a run: which claim, at which scale, on which cluster, and how to launch it."""
 
+import math
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
@@ -277,7 +278,7 @@ def register_resolvers() -> None:
 
 
 def _planned_seeds(ratio: float | None, scatter: float | None) -> int:
-    if ratio is None or not ratio > 1 or scatter is None or not scatter > 0:
+    if ratio is None or not 1 < ratio < math.inf or scatter is None or not scatter > 0:
         raise UserError(
             f"seeds cannot be planned with study.effect={ratio} and study.scatter={scatter}: the first must be a ratio above "
             "1, the second a standard deviation above 0"

@@ -5,11 +5,13 @@ A change that moves training results by more than rounding increments :data:`NUM
 are kept, marked as such, and trained again beside the old ones.
 
 1. Until November 2026: colour augmentation used each image's own means; the teacher's image moved before normalisation.
-2. Colour augmentation uses the means that the release shares; the teacher's image is normalised, then moved.
+2. Until 28 November 2026: colour augmentation uses the means that the release shares, and the teacher's image is normalised,
+   then moved; but position codes were fixed.
+3. Position codes are trained, as the release's loop does.
 """
 
-NUMERICS = 2
-WHAT_CHANGED = {1: "before the augmentation was corrected"}
+NUMERICS = 3
+WHAT_CHANGED = {1: "before the augmentation was corrected", 2: "before position codes were trained"}
 """How results of each older version are marked."""
 
 

@@ -193,7 +193,7 @@ def _safetensors(file: Path) -> dict[str, Tensor]:
 
 def _take(generator: Generator, tensors: dict[str, Tensor], file: Path) -> None:
     try:
-        generator.load_state_dict(tensors)
+        generator.load_state_dict({"pos_embed": generator.pos_embed} | tensors)  # not stored before it was trained
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines()]
         raise UserError(f"{file}: its tensors are not those of its generator ({lines[-1]}): fetch it again") from error

@@ -1,7 +1,7 @@
 """Interoperability with the authors' release (github hse1032/GAT, commit 21a2dd0): its state dicts to our modules.
 
 Only key names and unused weights differ. The release's generator owns a patch embedding whose output it multiplies by
-zero: ours has none, and drops it. Position codes are fixed: the state dict's are checked against ours, then taken.
+zero: ours has none, and drops it. RoPE's tables are fixed: the state dict's are checked against ours, then taken.
 """
 
 import re
@@ -16,9 +16,9 @@ from gat.models.generator import Generator, GeneratorDims
 from gat.models.layers import square_side
 
 RELEASE_STAGES = 4  # hard-coded in the release's discriminator
-POSITION_TOLERANCE = 1e-2  # admits tables stored in bf16
+ROPE_TOLERANCE = 1e-2  # admits tables stored in bf16
 
-POSITION_KEYS = ("pos_embed", "feat_rope.freqs_cos", "feat_rope.freqs_sin")
+ROPE_KEYS = ("feat_rope.freqs_cos", "feat_rope.freqs_sin")
 
 StateDict = dict[str, Tensor]
 Model = TypeVar("Model", Generator, Discriminator)
@@ -109,32 +109,28 @@ def release_key(key: str, renames: Renames) -> str:
 def _load(model: Model, state: StateDict, renames: Renames, dead: dict[str, torch.Size]) -> Model:
     model.to(_need(state, "pos_embed", ndim=3).dtype)
     ours = {release_key(key, renames): key for key in model.state_dict()}
-    tokens, width, head_dim = model.dims.tokens, model.dims.width, model.rope.shape[2]
-    positions = ((1, tokens, width), (tokens, head_dim), (tokens, head_dim))
+    table = torch.Size((model.dims.tokens, model.rope.shape[2]))
     _check_keys(
         state,
-        {name: model.state_dict()[key].shape for name, key in ours.items()}
-        | {name: torch.Size(shape) for name, shape in zip(POSITION_KEYS, positions, strict=True)}
-        | dead,
+        {name: model.state_dict()[key].shape for name, key in ours.items()} | dict.fromkeys(ROPE_KEYS, table) | dead,
     )
-    _take_positions(model, state)
+    _take_rope(model, state)
     model.load_state_dict({key: state[name] for name, key in ours.items()})
     return model
 
 
-def _take_positions(model: Generator | Discriminator, state: StateDict) -> None:
-    """Check the state dict's fixed position codes against ours and take them, to the last bit.
+def _take_rope(model: Generator | Discriminator, state: StateDict) -> None:
+    """Check the state dict's tables against ours and take them, to the last bit.
 
     The release computes them in single precision, and stores RoPE's sines without sign and without a row for [cls].
     """
     tokens = model.dims.tokens
     cos, sin = model.rope[0, -tokens:], model.rope[1, -tokens:]
     sign = torch.tensor([-1, 1]).repeat(sin.shape[1] // 2)
-    signs = (torch.ones(()), torch.ones(()), sign)
-    for name, ours, factor in zip(POSITION_KEYS, (model.pos_embed[None], cos, sin), signs, strict=True):
+    for name, ours, factor in zip(ROPE_KEYS, (cos, sin), (torch.ones(()), sign), strict=True):
         theirs = state[name].to(ours) * factor
-        if not torch.allclose(theirs, ours, atol=POSITION_TOLERANCE):
-            raise ValueError(f"{name}: its values are not the fixed position codes of GAT")
+        if not torch.allclose(theirs, ours, atol=ROPE_TOLERANCE):
+            raise ValueError(f"{name}: its values are not the fixed rotations of GAT")
         ours.copy_(theirs)
 
 

@@ -103,7 +103,6 @@ def test_key_names_of_the_whole_release(reference: Vectors) -> None:
     assert extra == {
         "x_embedder.proj.weight",
         "x_embedder.proj.bias",
-        "pos_embed",
         "feat_rope.freqs_cos",
         "feat_rope.freqs_sin",
     }

@@ -40,7 +40,7 @@ def test_width_of_z_comes_from_the_tensors() -> None:
     with seeded_init(0):
         ours = Generator(dims)
     state = {release_key(key, GENERATOR_RENAMES): value for key, value in ours.state_dict().items()}
-    positions = {"pos_embed": ours.pos_embed[None], "feat_rope.freqs_cos": ours.rope[0]}
+    positions = {"feat_rope.freqs_cos": ours.rope[0]}
     unsigned = ours.rope[1] * torch.tensor([-1, 1]).repeat(ours.rope.shape[2] // 2)
     dead = {"x_embedder.proj.weight": torch.zeros(dims.width, 4, 4, 4), "x_embedder.proj.bias": torch.zeros(dims.width)}
     loaded = load_generator(state | positions | {"feat_rope.freqs_sin": unsigned} | dead)
@@ -101,11 +101,18 @@ def test_wrong_discriminator_shape_is_named(discriminator_state: Vectors, key: s
         load_discriminator(discriminator_state)
 
 
-@pytest.mark.parametrize("key", ["pos_embed", "feat_rope.freqs_cos"])
-def test_foreign_position_codes_are_refused(generator_state: Vectors, key: str) -> None:
+@pytest.mark.parametrize("key", ["feat_rope.freqs_cos", "feat_rope.freqs_sin"])
+def test_foreign_rotations_are_refused(generator_state: Vectors, key: str) -> None:
     generator_state[key] = generator_state[key] + 0.1
-    with pytest.raises(ValueError, match=f"{key}: its values are not the fixed position codes"):
+    with pytest.raises(ValueError, match=f"{key}: its values are not the fixed rotations"):
         load_generator(generator_state)
+
+
+def test_position_codes_are_taken_as_they_were_trained(generator_state: Vectors, discriminator_state: Vectors) -> None:
+    """The release trains them: a checkpoint's are no longer the sines and cosines that they began as."""
+    for state, load in ((generator_state, load_generator), (discriminator_state, load_discriminator)):
+        state["pos_embed"] = state["pos_embed"] + 0.1
+        assert torch.equal(load(state).pos_embed, state["pos_embed"])
 
 
 def test_networks_are_not_mistaken_for_each_other(generator_state: Vectors, discriminator_state: Vectors) -> None:

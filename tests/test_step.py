@@ -94,6 +94,19 @@ def test_updates_average_and_class_means(noise: StepNoise, batch: Batch) -> None
     assert torch.equal(networks.ema.mean_w, networks.generator.mean_w)
 
 
+def test_position_codes_are_trained(noise: StepNoise, batch: Batch) -> None:
+    """As in the release, whose loop makes all parameters trainable. Adam's first step moves nearly all by the rate."""
+    networks = make_networks()
+    codes = (networks.generator.pos_embed, networks.discriminator.pos_embed)
+    before = [code.detach().clone() for code in codes]
+    training_step(networks, batch, noise, SETTINGS)
+    for old, code in zip(before, codes, strict=True):
+        moved = (code.detach() - old).abs()
+        assert moved.max() == pytest.approx(1e-3, rel=1e-3)
+        assert moved.median() == pytest.approx(1e-3, rel=1e-2)
+    assert torch.allclose(networks.ema.pos_embed, (before[0] + codes[0].detach()) / 2)
+
+
 def test_leaves_no_gradients_and_frozen_weights_behind(noise: StepNoise, batch: Batch) -> None:
     networks = make_networks()
     training_step(networks, batch, noise, SETTINGS)

@@ -277,6 +277,25 @@ def test_tests_without_p_values_do_not_shield_a_claim_from_holm() -> None:
     found, levels = verdict(claim["rule"], [Outcome(FAILS, ""), Outcome(HOLDS, ""), compared], 0.05)
     (one,) = corrected([Judged(sweep, claim, found, [], "", levels=levels)], "nano")
     assert (found, one.verdict) == ("refuted", "refuted")
+    for behind in (0.02, 1.0):  # an order that speaks against it too cannot save it
+        ends = [Outcome(FAILS, ""), Outcome(HOLDS, ""), Outcome(FAILS, "", Levels(1.0, behind))]
+        found, levels = verdict(claim["rule"], ends, 0.05)
+        (one,) = corrected([Judged(sweep, claim, found, ends, "", levels=levels)], "nano")
+        assert (found, one.verdict) == ("refuted", "refuted")
+
+
+def test_what_was_left_open_does_not_become_equivalent() -> None:
+    """A bound beside it is open, or seeds are missing: the arms' likeness alone is not the claim."""
+    sweep, claim = next(one for one in claims("nano") if one[1]["id"] == "consistency")
+    open_one = Judged(sweep, claim, "undecided", [], "", levels=Levels(0.9, 0.4, 1e-6))
+    assert corrected([open_one], "nano") == [open_one]
+
+
+def test_an_old_head_without_a_family_is_corrected_too() -> None:
+    sweep, claim = next(one for one in claims("nano") if one[1]["id"] == "repa")
+    old = {key: value for key, value in claim.items() if key != "family"}
+    (one,) = corrected([Judged(sweep, old, "confirmed", [], "", levels=Levels(0.02))], "nano")
+    assert one.verdict == "undecided"
 
 
 @pytest.mark.parametrize("head", [{"confidence": 95}, {"rule": [{"kind": "new"}]}])

@@ -28,6 +28,7 @@ correction spans them. In a grid the largest or best at its edge is censored: it
 ``diagnostic`` is about a table of analysis/diagnose.py instead of the sweep's own.
 """
 
+import math
 from collections.abc import Collection
 from typing import Any
 
@@ -88,6 +89,10 @@ def check_claim(claim: ClaimConfig | None, arms: Collection[str] | None = None) 
         raise UserError(f"claim {claim.id}: at={LAST_THIRD} is for metric frechet, not {claim.metric}: use end")
     if claim.family is not None and not any(test.get("kind") in COMPARISONS and test["decides"] for test in claim.rule):
         raise UserError(f"claim {claim.id}: none of its deciding tests compares arms: leave out family={claim.family}")
+    if claim.family is not None and claim.looks != 1:
+        raise UserError(
+            f"claim {claim.id}: looks={claim.looks} with family={claim.family}: Holm's correction needs 1 look"
+        )
     if claim.looks not in (1, 2):
         raise UserError(f"claim {claim.id}: looks={claim.looks} is not possible: set it to 1 or 2")
     for test in claim.rule:
@@ -112,7 +117,7 @@ def _check_margins(claim: ClaimConfig, test: dict[str, Any]) -> None:
     if bound is None:
         return
     smallest = 0 if test["kind"] == "at_most_ratio" else 1
-    if isinstance(bound, str | bool) or not bound > smallest:
+    if isinstance(bound, bool) or not isinstance(bound, int | float) or not smallest < bound < math.inf:
         raise UserError(f"claim {claim.id}: {test['kind']} has the ratio {bound}: use a number above {smallest}")
     if claim.metric != "frechet":
         raise UserError(f"claim {claim.id}: {test['kind']} compares ratios of distances: its metric must be frechet")

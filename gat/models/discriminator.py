@@ -69,7 +69,6 @@ class DiscriminatorBlock(nn.Module):
 class Discriminator(nn.Module):
     """K perturbed stage images, stacked on channels, to one projection logit and projections for the teacher."""
 
-    pos_embed: Tensor
     rope: Tensor
 
     def __init__(self, dims: DiscriminatorDims) -> None:
@@ -97,7 +96,7 @@ class Discriminator(nn.Module):
         )  # [cls] is not turned
         rope = torch.cat([still, rope], dim=1)
         dtype = torch.get_default_dtype()
-        self.register_buffer("pos_embed", sincos_2d(width, side).to(dtype), persistent=False)
+        self.pos_embed = nn.Parameter(sincos_2d(width, side)[None].to(dtype))  # (1, N, d): trained from there
         self.register_buffer("rope", rope.to(dtype), persistent=False)
 
     def forward(

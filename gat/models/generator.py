@@ -84,7 +84,6 @@ class StageHead(nn.Module):
 class Generator(nn.Module):
     """z and class label to K accumulated stage images; the last one is the sample."""
 
-    pos_embed: Tensor
     rope: Tensor
     mean_w: Tensor
 
@@ -99,7 +98,7 @@ class Generator(nn.Module):
         side = dims.latent_side // dims.patch
         rope = axial_rope(dims.width // dims.heads, side)
         dtype = torch.get_default_dtype()
-        self.register_buffer("pos_embed", sincos_2d(dims.width, side).to(dtype), persistent=False)
+        self.pos_embed = nn.Parameter(sincos_2d(dims.width, side)[None].to(dtype))  # (1, N, d): trained from there
         self.register_buffer("rope", rope.to(dtype), persistent=False)
         self.register_buffer("mean_w", torch.zeros(dims.num_classes, dims.width))
         self.projector = (  # made last: the other weights are those of a generator without it

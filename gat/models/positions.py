@@ -1,4 +1,4 @@
-"""Fixed position codes: 2-D sine-cosine embedding and axial 2-D RoPE (method: generator and discriminator tokens).
+"""Position codes: a 2-D sine-cosine embedding, from which training starts, and fixed axial 2-D RoPE (method, sections 1, 2).
 
 Shapes: B batch, A attention heads, N tokens (row-major over a square grid), d width, h head dimension.
 """
