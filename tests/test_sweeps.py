@@ -108,15 +108,35 @@ def test_paper_scale_is_the_papers() -> None:
     assert flops / (512 * 50_000) == pytest.approx((15 * 242.0e9 + 3 * 237.1e9), rel=0.02)
 
 
+PAIR = {"kind": "difference", "arms": ["a", "b"], "decides": True}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"at": "never"}, "at='never' is unknown"),
-        ({"rule": [{"kind": "vote", "decides": True}]}, "kind='vote' is unknown"),
+        ({"rule": [{"kind": "vote", "decides": True}], "family": None}, "kind='vote' is unknown"),
         ({"rule": [{"kind": "ordered", "decides": True}]}, "ordered has decides, kind, expected arms, decides, kind"),
         ({"rule": [{"kind": "ordered", "arms": ["a", "x"], "decides": True}]}, "names arm 'x', but there are a, b"),
-        ({"rule": [{"kind": "ordered", "arms": ["a", "b"], "decides": False}]}, "none of its tests decides"),
+        ({"rule": [PAIR | {"decides": False}], "family": None}, "none of its tests decides"),
         ({"rule": [{"kind": "difference", "arms": ["a"], "decides": True}]}, "difference compares 2 arms, not 1"),
+        (
+            {"rule": [{"kind": "ordered", "arms": ["a"], "decides": True}]},
+            "names the arms a: give at least 2, each once",
+        ),
+        ({"rule": [PAIR | {"arms": ["a", "a"]}]}, "names the arms a, a: give at least 2, each once"),
+        ({"rule": [PAIR | {"equivalent": 0.5}]}, "has the ratio 0.5: use a number above 1"),
+        ({"rule": [PAIR | {"equivalent": float("inf")}]}, "has the ratio inf: use a number above 1"),
+        ({"rule": [PAIR | {"equivalent": [1.3]}]}, r"has the ratio \[1.3\]: use a number above 1"),
+        ({"rule": [PAIR | {"equivalent": 1.3}], "metric": "d_loss", "at": "end"}, "its metric must be frechet"),
+        ({"confidence": 95}, "confidence=95 must be at least 0.5 and below 1"),
+        ({"looks": 3, "family": None}, "looks=3 is not possible: set it to 1 or 2"),
+        ({"looks": 2}, "looks=2 with family=base: Holm's correction needs 1 look"),
+        ({"metric": "d_loss"}, "at=last_third is for metric frechet, not d_loss: use end"),
+        (
+            {"rule": [{"kind": "trains", "arms": ["a"], "share": 1.0, "decides": True}]},
+            "none of its deciding tests compares arms: leave out family=base",
+        ),
     ],
 )
 def test_rules_that_cannot_be_applied(change: dict[str, Any], message: str) -> None:

@@ -102,6 +102,9 @@ def check_claim(claim: ClaimConfig | None, arms: Collection[str] | None = None) 
         _check_margins(claim, test)
         if kind in PAIRS and len(test["arms"]) != 2:
             raise UserError(f"claim {claim.id}: {kind} compares 2 arms, not {len(test['arms'])}")
+        named = list(test.get("arms", ()))
+        if len(set(named)) < len(named) or (kind in COMPARISONS and len(named) < 2):
+            raise UserError(f"claim {claim.id}: {kind} names the arms {', '.join(named)}: give at least 2, each once")
         unknown = sorted(set(test.get("arms", ())) - set(arms)) if arms is not None else []
         if unknown:
             raise UserError(
