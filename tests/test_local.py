@@ -54,7 +54,7 @@ def test_status_and_collect(finished: Submission, folder: Path) -> None:
     assert list(table["arm"]) == ["aligned", "not_aligned"]
     assert list(table["alignment_weight"]) == [1.0, 0.0]
     record = json.loads(Path(finished.entries[0].run_folder, "record.json").read_text())
-    assert table["distance"][0] == pytest.approx(numbers_of(record["final_metrics"])["FD-EfficientNetLite0-8"]["value"])
+    assert table["distance"][0] == pytest.approx(numbers_of(record["final_metrics"])["FD-classifier-8"]["value"])
     head = json.loads((folder / "results/mini/repa.json").read_text())
     assert head["claim"]["id"] == "repa"
     assert not head["missing"]
