@@ -42,7 +42,7 @@ class Work:
     def known(self) -> dict[str, Any] | None:
         """The result if it is there, whole and of the same settings."""
         try:
-            found = json.loads(self.file.read_text())
+            found = json.loads(self.file.read_text(encoding="utf-8"))
             return dict(found) if DIAGNOSTICS[self.diagnostic].kept and found["settings"] == self.settings else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -61,7 +61,7 @@ def work_of(run: Path, names: Sequence[str], config: DiagnosticsConfig, steps: i
     """Return all that is to be known of a finished run's first ``steps``, checkpoint by checkpoint."""
     last = run / "checkpoints" / f"step-{steps:08d}.safetensors"
     files = [file for file in kept_checkpoints(run) if file.name <= last.name]
-    ended_at = json.loads((run / RECORD).read_text())["ended_at"]
+    ended_at = json.loads((run / RECORD).read_text(encoding="utf-8"))["ended_at"]
     return [
         Work(
             name,

@@ -106,7 +106,7 @@ def of_evaluations(it: Opened, tools: Tools) -> tuple[list[Row], None]:  # noqa:
     rows = []
     for file in sorted(folder.glob("*.json")):
         try:
-            record = json.loads(file.read_text())
+            record = json.loads(file.read_text(encoding="utf-8"))
             if record["checkpoint"]["sha256"] == checkpoint and record["checkpoint"]["weights"] == "ema":
                 rows += [number_row(name, number) for name, number in record["numbers"].items()]
         except (OSError, ValueError, KeyError, TypeError) as error:

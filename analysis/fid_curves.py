@@ -47,7 +47,7 @@ def table_of_run(folder: Path) -> Table:
         raise UserError(f"{folder}: there is no such run: give run=FOLDER")
     lines = [(line, found) for line in read_metrics(folder) if (found := number_of_kind(line, FRECHET))]
     file = folder / RECORD
-    record: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     if not lines:
         raise UserError(f"{folder}: no evaluation in its metrics: set training.eval_steps, or give another run=FOLDER")
     rows = [

@@ -78,7 +78,7 @@ def newest_finished(runs: Path, needs_checkpoint: bool = True) -> Path:
     ended = {}
     for file in runs.glob(f"*/{RECORD}"):
         try:
-            record = json.loads(file.read_text())
+            record = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
         usable = not needs_checkpoint or bool(kept_checkpoints(file.parent))

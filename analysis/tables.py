@@ -83,7 +83,7 @@ def read_table(results: Path, study: str, sweep: str, diagnostic: str | None = N
     if not file.is_file():
         raise NoTableError(f"{file}: there is no such table: run the sweep, then {again}")
     try:
-        head = json.loads(file.with_suffix(".json").read_text())
+        head = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
         rows = pd.read_csv(file, keep_default_na=False, na_values=[""])  # an arm may be called None
         study, sweep = head["study"], head["sweep"]
     except (OSError, ValueError, KeyError, TypeError) as error:

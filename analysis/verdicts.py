@@ -105,9 +105,12 @@ def judge(values: dict[str, str]) -> list[str]:
         *(readme for readme in (results / README, results.parent / README) if readme.is_file()),
     ]
     with told(f"verdicts in {results / study}", REMEDY):
-        texts = [document(study, verdicts), *(included(file.read_text(), study, verdicts) for file in files[1:])]
+        texts = [
+            document(study, verdicts),
+            *(included(file.read_text(encoding="utf-8"), study, verdicts) for file in files[1:]),
+        ]
         for file, text in zip(files, texts, strict=True):
-            if not file.is_file() or file.read_text() != text:
+            if not file.is_file() or file.read_text(encoding="utf-8") != text:
                 with replacing(file) as stream:
                     stream.write(text.encode())
     if broken := [note for one in verdicts if one.verdict == NOT_JUDGED for note in one.notes]:

@@ -137,7 +137,7 @@ def evaluator_of(
 def read_numbers(file: Path) -> dict[str, Any]:
     """Those of a record, by name; none if there is no record. :class:`gat.errors.UserError` if it cannot be read."""
     try:
-        numbers: dict[str, Any] = json.loads(file.read_text())["numbers"] if file.is_file() else {}
+        numbers: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))["numbers"] if file.is_file() else {}
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file}: is no record of an evaluation ({first_line(error)}): remove it") from error
     return numbers

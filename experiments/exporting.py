@@ -58,7 +58,7 @@ def record_of(pretrained: Pretrained) -> dict[str, Any] | None:
     if file is None or not file.is_file():
         return None
     try:
-        record: dict[str, Any] = json.loads(file.read_text())
+        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         record["config"], record["final_metrics"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(

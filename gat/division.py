@@ -18,7 +18,7 @@ def divide(files: Sequence[Path], make: Callable[[int], None]) -> None:
         for i in missing(files):
             place = lock_file(files[i])
             place.parent.mkdir(parents=True, exist_ok=True)
-            with place.open("w") as stream:
+            with place.open("w", encoding="utf-8") as stream:
                 if lock(stream, wait=False) and not files[i].exists():  # neither under way nor made meanwhile
                     for killed in files[i].parent.glob(f".{files[i].name}.????????"):
                         killed.unlink()

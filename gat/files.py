@@ -56,7 +56,7 @@ def one_at_a_time(file: Path, doing: str) -> Iterator[None]:
     ``doing`` in words. The lock goes with the process, however that ends.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w") as stream:
+    with file.open("w", encoding="utf-8") as stream:
         if not lock(stream, wait=False):
             print(f"waiting for another process that is {doing} ({file})", file=sys.stderr, flush=True)  # noqa: T201
             lock(stream, wait=True)

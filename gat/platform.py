@@ -99,7 +99,7 @@ def cores() -> int:
     """Cores that this process may use: by affinity, and by the quota of its control group (v2) if it has one."""
     allowed = len(os.sched_getaffinity(0))
     with contextlib.suppress(OSError, ValueError):
-        quota, period = CPU_MAX.read_text().split()
+        quota, period = CPU_MAX.read_text(encoding="utf-8").split()
         allowed = min(allowed, max(1, int(quota) // int(period)))
     return allowed
 
@@ -117,7 +117,7 @@ def hardware() -> dict[str, Any]:
 
 def _cpu_name() -> str:
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
 

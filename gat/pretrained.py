@@ -162,7 +162,7 @@ def _from_pipeline(folder: Path) -> Pretrained:
     if RELEASE_SIGN in tensors:
         return _made(_generator(file, tensors), "conversion", file, "generator", folder)
     try:
-        config = json.loads((file.parent / "config.json").read_text())
+        config = json.loads((file.parent / "config.json").read_text(encoding="utf-8"))
         given = {key: value for key, value in config.items() if not key.startswith("_")}
         generator = Generator(GeneratorDims(**given))
     except (OSError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:

@@ -1,5 +1,6 @@
 """Files that appear whole or not at all."""
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,32 @@ def test_two_writers_at_once(tmp_path: Path) -> None:
             second.write(b"short")
         assert file.read_bytes() == b"short"
     assert file.read_bytes() == b"a long first text"
+
+
+def text_calls_without_encoding(source: str) -> list[int]:
+    """Lines of calls that read or write text by the locale's encoding (modes are literals everywhere)."""
+    lines = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        given = {keyword.arg for keyword in node.keywords}
+        name, owner = node.func.attr, ast.unparse(node.func.value)
+        modes = {argument.value for argument in node.args if isinstance(argument, ast.Constant)}
+        by_mode = name == "open" and owner not in {"Image", "gzip", "tarfile", "av", "archive"}
+        if "encoding" not in given and (
+            name in {"read_text", "write_text"} or (by_mode and not any("b" in str(mode) for mode in modes))
+        ):
+            lines.append(node.lineno)
+    return lines
+
+
+def test_text_is_utf_8_whatever_the_locale() -> None:
+    assert text_calls_without_encoding('a.read_text()\na.open()\na.open("r+")\na.open("rb")\n') == [1, 2, 3]
+    root = Path(__file__).parents[1]
+    found = [
+        f"{file}:{line}"
+        for package in ("gat", "experiments", "analysis", "hydra_plugins")
+        for file in (root / package).rglob("*.py")
+        for line in text_calls_without_encoding(file.read_text(encoding="utf-8"))
+    ]
+    assert not found

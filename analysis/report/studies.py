@@ -123,7 +123,7 @@ def sweeps_in(folder: Path) -> list[str]:
 def is_sweep(file: Path, name: str) -> bool:
     """Whether a JSON is that of a sweep's table (a diagnostic's has the sweep's name, and another one itself)."""
     try:
-        head = json.loads(file.read_text())
+        head = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return False
     except (OSError, ValueError):

@@ -21,14 +21,14 @@ def start_peak(device: torch.device) -> None:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     elif CLEAR_REFS.exists():
-        CLEAR_REFS.write_text(RESET_PEAK)
+        CLEAR_REFS.write_text(RESET_PEAK, encoding="utf-8")
 
 
 def peak_gib(device: torch.device) -> float:
     """Since :func:`start_peak`: of PyTorch on a GPU; on a CPU of the whole process, where the system tells it (else NaN)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / GIB
-    found = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text()) if STATUS.exists() else None
+    found = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text(encoding="utf-8")) if STATUS.exists() else None
     return int(found[1]) * 1024 / GIB if found else float("nan")
 
 

@@ -89,7 +89,7 @@ def elsewhere(file: Path, alike: Mapping[str, Any], here: Here, runs: Path) -> E
     if not file.is_file():
         return nothing
     try:
-        rows, head = _as_text(file), json.loads(file.with_suffix(".json").read_text())
+        rows, head = _as_text(file), json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
         keys, ended = _keys(rows), rows["status"].isin(ENDED) if len(rows) else []
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{file}: is no whole table ({first_line(error)}): remove it, and gather again") from error

@@ -39,7 +39,7 @@ def start_queue(submission: Submission, study: StudyConfig, jobs_at_a_time: int 
     environment = dict(os.environ)
     if not uses_gpus(study):  # threads of jobs side by side would wait for each other
         environment.setdefault("OMP_NUM_THREADS", str(threads_of(study, width)))
-    with (submission.folder / "queue.log").open("w") as log:
+    with (submission.folder / "queue.log").open("w", encoding="utf-8") as log:
         queue = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
         )

@@ -43,7 +43,7 @@ def prepare_data(config: Config, *, statistics: bool, shard: bool = False) -> Pr
     ):
         prepared = prepare(config.data, config.autoencoder, cache, device, config.loader.workers)
         if statistics:
-            with (prepared.folder / STATISTICS_LOCK).open("w") as stream:
+            with (prepared.folder / STATISTICS_LOCK).open("w", encoding="utf-8") as stream:
                 if lock(stream, wait=not shard):
                     compute_statistics(prepared, config, device)
     return prepared

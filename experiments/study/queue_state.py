@@ -12,7 +12,7 @@ QUEUE_FILE, JOBS_FILE = "queue.json", "queue-jobs.json"
 def process_mark(pid: int) -> str | None:
     """Process id and start time, which tell a process from a later one of the same id; None if there is none."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:
         return None
     return None if fields[0] == "Z" else f"{pid}@{fields[19]}"
@@ -21,6 +21,8 @@ def process_mark(pid: int) -> str | None:
 def read_queue(submission: Submission) -> tuple[bool, dict[int, dict[str, Any]]]:
     """Whether the queue's process is alive, and its jobs by index: ``state`` (running, ended), ``job``."""
     queue, jobs = (submission.folder / name for name in (QUEUE_FILE, JOBS_FILE))
-    mark = json.loads(queue.read_text())["process"] if queue.exists() else None
+    mark = json.loads(queue.read_text(encoding="utf-8"))["process"] if queue.exists() else None
     alive = mark is not None and process_mark(int(mark.split("@")[0])) == mark
-    return alive, {int(i): job for i, job in json.loads(jobs.read_text()).items()} if jobs.exists() else {}
+    return alive, {
+        int(i): job for i, job in json.loads(jobs.read_text(encoding="utf-8")).items()
+    } if jobs.exists() else {}

@@ -119,7 +119,7 @@ def _local(submission: Submission, entry: Entry) -> tuple[str | None, str, str |
 def _why(error_file: Path, word: str, log: Path | None) -> str:
     """Why a job ended without a record: its own last words, else the scheduler's, else the end of its output."""
     if error_file.exists():
-        return error_file.read_text().strip()
+        return error_file.read_text(encoding="utf-8").strip()
     ordinary = word.split(" ")[0] in ("", "COMPLETED", "FAILED")
     said = "" if ordinary else f" ({word})"
     tail = _last_line(log) if log else ""

@@ -120,7 +120,7 @@ def read_submission(folder: Path) -> Submission:
     """The submission of a folder; :class:`UserError` if its file is damaged."""
     file = folder / FILE
     try:
-        values = json.loads(file.read_text())
+        values = json.loads(file.read_text(encoding="utf-8"))
         entries = [Entry(**entry) for entry in values.pop("entries")]
         return Submission(folder=folder.absolute(), entries=entries, **values)
     except (OSError, ValueError, TypeError, KeyError) as error:

@@ -35,7 +35,7 @@ class Claims:
     def _take(self, part: int) -> bool:
         file = lock_file(self.folder, part)
         file.parent.mkdir(exist_ok=True)
-        stream = file.open("w")
+        stream = file.open("w", encoding="utf-8")
         if not lock(stream, wait=False) or info_file(self.folder, part).exists():  # being made, or made meanwhile
             stream.close()
             return False
@@ -60,7 +60,7 @@ def under_way(folder: Path, parts: int) -> int:
     held = 0
     for file in (lock_file(folder, part) for part in range(parts)):
         if file.exists():
-            with file.open("r+") as stream:
+            with file.open("r+", encoding="utf-8") as stream:
                 held += not lock(stream, wait=False)
     return held
 

@@ -60,7 +60,7 @@ def read_info(folder: Path, number: int) -> PartInfo:
     """A finished part's info; :class:`UserError` if it is damaged."""
     file = info_file(folder, number)
     try:
-        return PartInfo(**json.loads(file.read_text()))
+        return PartInfo(**json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{file}: cannot be read ({error}): delete it, and prepare again") from error
 

@@ -141,7 +141,7 @@ def read_plan(folder: Path) -> dict[str, Any]:
     """``plan.json``; :class:`UserError` if it is damaged or missing."""
     file = folder / PLAN
     try:
-        planned = json.loads(file.read_text())
+        planned = json.loads(file.read_text(encoding="utf-8"))
         return {key: planned[key] for key in ("source", "count", "class_names", AUTOENCODER)}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file}: not a plan ({error}): delete {folder} to prepare it again") from error

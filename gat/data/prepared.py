@@ -204,7 +204,7 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of a prepared folder; :class:`UserError` if it is missing, damaged or of another format."""
     file = folder / MANIFEST
     try:
-        values = json.loads(file.read_text())
+        values = json.loads(file.read_text(encoding="utf-8"))
         version = values["format_version"]
         if version == FORMAT_VERSION:
             return Manifest(**values | {"parts": [PartInfo(**part) for part in values["parts"]]})

@@ -100,7 +100,7 @@ def last_number(name: str) -> int | None:
 def read_labels(file: Path, features: Sequence[str]) -> NDArray[np.int64]:
     """Classes (n,) of ``features``; :class:`UserError` if the file does not give each a whole number from 0."""
     try:
-        pairs = json.loads(file.read_text())["labels"]
+        pairs = json.loads(file.read_text(encoding="utf-8"))["labels"]
         labels = {str(name).replace("\\", "/"): label for name, label in pairs}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file}: no list of labels ({error}): run REPA's dataset_tools.py with labels") from error

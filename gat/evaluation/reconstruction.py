@@ -63,6 +63,6 @@ def reconstructions(
 
 def _read(file: Path) -> float:
     try:
-        return float(json.loads(file.read_text())["distance"])
+        return float(json.loads(file.read_text(encoding="utf-8"))["distance"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file}: cannot be read ({error}): delete it to have it computed again") from error

@@ -108,7 +108,7 @@ def open_images(config: Config) -> PreparedSet:
 def _pipeline_settings(folder: Path) -> tuple[float, list[str], str]:
     """Scale, class names, and the decoder's name for the protocol."""
     try:
-        index = json.loads((folder / PIPELINE_INDEX).read_text())
+        index = json.loads((folder / PIPELINE_INDEX).read_text(encoding="utf-8"))
         names = index.get("id2label") or {}
         return float(index["latent_scale"]), [names[str(i)] for i in range(len(names))], str(index["decoder"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -254,7 +254,7 @@ def write_header(stream: Any, count: int, images: NDArray[np.uint8]) -> None:
 def differences(file: Path, here: dict[str, Any]) -> list[str]:
     """In what a ``samples.json`` differs from the settings ``here``; :class:`UserError` if it cannot be read."""
     try:
-        there = dict(json.loads(file.read_text()))
+        there = dict(json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise UserError(f"{file}: cannot be read ({error}): delete its folder, or name another one") from error
 

@@ -166,7 +166,7 @@ class RunFolder:
         """
         with self.told():
             self.checkpoints.mkdir(parents=True, exist_ok=True)
-            stream = (self.path / ".lock").open("w")
+            stream = (self.path / ".lock").open("w", encoding="utf-8")
         with stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
