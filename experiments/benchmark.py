@@ -1,8 +1,9 @@
-"""Measure speed on the present machine: ``python experiments/benchmark.py data|step|evaluation|costs [field=value] ...``.
+"""Measure speed on the present machine: ``python experiments/benchmark.py KIND [field=value] ...``.
 
 ``data``: samples per second that a worker process makes and reads, and how many workers a GPU needs.
 ``step study=mini model.size=S``: a training step's speed, FLOPs, share of the device's rate, memory, and where its time goes;
-``benchmark.as_released=true`` measures the authors' habits beside it, ``benchmark.alone=true`` each of them alone.
+``benchmark.release=FOLDER``, a checkout of the authors' release, measures its own step beside it.
+``release study=nano benchmark.release=FOLDER objective.alignment_weight=0``: trains by both, and compares distances.
 ``evaluation study=mini evaluation.samples=50000``: images per second sampled and measured, and where the time goes.
 ``costs study=imagenet256``: device-hours of every claim, at measured rates where there are some.
 """
@@ -22,7 +23,7 @@ from gat.config import MeasureConfig
 from gat.errors import UserError
 from gat.training.check import check
 
-KINDS = ("data", "step", "evaluation", "costs")
+KINDS = ("data", "step", "release", "evaluation", "costs")
 
 register()
 
@@ -36,6 +37,7 @@ def measure(settings: DictConfig) -> None:
     from experiments.benchmarks.costs import benchmark_costs
     from experiments.benchmarks.data import benchmark_data  # seconds of imports
     from experiments.benchmarks.evaluation import benchmark_evaluation
+    from experiments.benchmarks.release_run import compare_training
     from experiments.benchmarks.step import benchmark_step
 
     with exits():
@@ -54,7 +56,9 @@ def measure(settings: DictConfig) -> None:
             config, study = run_config(settings), surroundings(settings).study
             check(config)
             typed = [kind, *HydraConfig.get().overrides.task]
-            if kind == "step":
+            if kind == "release":
+                compare_training(config, chosen.release, study.name, Path(chosen.out), " ".join(typed))
+            elif kind == "step":
                 benchmark_step(config, chosen, study, typed)
             else:
                 measures = cast(MeasureConfig, OmegaConf.to_object(settings.measure))

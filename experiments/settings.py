@@ -196,10 +196,8 @@ class BenchmarkConfig:
     """Rate at which the GPU, whose need of data is told, is taken to train."""
     images_per_s: float | None
     """Rate at which the GPU trains; null: by ``device_tflops``, for each size."""
-    as_released: bool
-    """``step``: measure the release's habits too, in the same run."""
-    alone: bool
-    """``step``: and each of its habits alone, put back into our step."""
+    release: str | None
+    """``step``, ``release``: a checkout of the authors' release (github.com/hse1032/GAT), whose code is run."""
     warmup_steps: int
     """``step``: not counted; compilation is among them."""
     out: str

@@ -33,9 +33,7 @@ def test_rate_is_the_median_of_samples_over_time(monkeypatch: pytest.MonkeyPatch
 
 
 def settings(**changes: Any) -> BenchmarkConfig:
-    return replace(
-        BenchmarkConfig(1.0, 300.0, None, as_released=False, alone=False, warmup_steps=1, out="results"), **changes
-    )
+    return replace(BenchmarkConfig(1.0, 300.0, None, release=None, warmup_steps=1, out="results"), **changes)
 
 
 def test_workers_needed() -> None:
@@ -119,6 +117,6 @@ def test_mistakes(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys:
     assert stopped.value.code == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
-    assert ("type one of data, step, evaluation, costs after benchmark.py" in error) or (
+    assert ("type one of data, step, release, evaluation, costs after benchmark.py" in error) or (
         "benchmark.seconds=0.0" in error
     )

@@ -15,9 +15,9 @@ from experiments.benchmarks import costs
 from experiments.benchmarks.bench import Bench, bench_of
 from experiments.benchmarks.feeding import random_feed
 from experiments.benchmarks.memory import largest_batch, peak_gib, start_peak
-from experiments.benchmarks.released import ALL, NONE, Habits
 from experiments.benchmarks.step import (
     Running,
+    Step,
     bench_that_fits,
     counted_share,
     flops_of,
@@ -37,7 +37,7 @@ from tests.conftest import compose_config, composed
 
 CPU = torch.device("cpu")
 TYPED = ("study=mini", "model.size=S", "training.batch_size=4", "training.compile=off")
-SETTINGS = BenchmarkConfig(0.01, 300.0, None, as_released=False, alone=False, warmup_steps=1, out="")
+SETTINGS = BenchmarkConfig(0.01, 300.0, None, release=None, warmup_steps=1, out="")
 
 
 @pytest.fixture(scope="module")
@@ -84,27 +84,41 @@ def test_a_row_by_hand(bench: Bench) -> None:
     assert (row["images/s"], row["MFU"]) == (8.0, pytest.approx(0.25))
 
 
-def test_variants() -> None:
-    assert variants_of(SETTINGS, compiled=False) == {"ours": NONE}
-    everything = variants_of(replace(SETTINGS, as_released=True, alone=True), compiled=True)
-    assert everything["as released"] == ALL
-    assert everything["ours, fakes twice"] == Habits(fakes_twice=True)
-    assert len(everything) == 8
-    assert len(variants_of(replace(SETTINGS, as_released=True, alone=True), compiled=False)) == 7
+def names_of(bench: Bench, compile_blocks: str, folder: str | None) -> list[str]:
+    training = replace(bench.config.training, compile=compile_blocks)
+    return list(
+        variants_of(replace(bench, config=replace(bench.config, training=training)), replace(SETTINGS, release=folder))
+    )
+
+
+def test_variants(bench: Bench) -> None:
+    assert names_of(bench, "off", None) == ["ours"]
+    assert names_of(bench, "on", "GAT") == ["ours", "ours, not compiled", "the release"]
+
+
+def nothing() -> Step:
+    return lambda *_: None
+
+
+def everything() -> Step:
+    return lambda *given: given
 
 
 def test_variants_take_turns(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A step of each at a time, until the fastest too has had its five steps and its seconds."""
-    order: list[Habits] = []
+    order: list[float] = []
 
     def step(self: Running) -> float:
-        order.append(self.habits)
-        return 1.0 if self.habits == NONE else 3.0
+        assert self.once is not None
+        order.append(1.0 if self.once(*self.bench.inputs(0, 1)) is None else 3.0)
+        return order[-1]
 
     monkeypatch.setattr(Running, "step", step)
-    found = measure_all(bench, {"ours": NONE, "as released": ALL}, replace(SETTINGS, seconds=7.0, warmup_steps=2))
-    assert order == [NONE, NONE, ALL, ALL] + 7 * [NONE, ALL]
-    assert {name: one.times for name, one in found.items()} == {"ours": [1.0] * 7, "as released": [3.0] * 7}
+    found = measure_all(
+        bench, {"ours": nothing, "the release": everything}, replace(SETTINGS, seconds=7.0, warmup_steps=2)
+    )
+    assert order == [1.0, 1.0, 3.0, 3.0] + 7 * [1.0, 3.0]
+    assert {name: one.times for name, one in found.items()} == {"ours": [1.0] * 7, "the release": [3.0] * 7}
 
 
 def test_a_matrix_product_has_a_rate(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,18 +152,15 @@ def test_largest_batch_that_fits() -> None:
 def test_what_does_not_fit_has_no_times(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a GPU variants stand alone: the others are measured all the same."""
 
-    def step(self: Running) -> float:
-        if self.habits == ALL:
-            raise torch.OutOfMemoryError
-        return 1.0
+    def too_large() -> Step:
+        raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(Running, "step", step)
+    monkeypatch.setattr(Running, "step", lambda _: 1.0)
     monkeypatch.setattr("experiments.benchmarks.step.start_peak", lambda _: None)
     monkeypatch.setattr("experiments.benchmarks.step.peak_gib", lambda _: 2.0)
-    monkeypatch.setattr("experiments.benchmarks.step.networks_for", lambda *_: (None, None))
     on_gpu = replace(bench, device=torch.device("cuda"))
-    found = measure_all(on_gpu, {"as released": ALL, "ours": NONE}, SETTINGS)
-    assert math.isnan(found["as released"].seconds)
+    found = measure_all(on_gpu, {"the release": too_large, "ours": nothing}, SETTINGS)
+    assert math.isnan(found["the release"].seconds)
     assert found["ours"].seconds == 1.0
 
 
@@ -181,15 +192,14 @@ def test_without_a_study() -> None:
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = ("benchmark.seconds=0.01", "benchmark.as_released=true", f"benchmark.out={tmp_path}")
+    settings = ("benchmark.seconds=0.01", f"benchmark.out={tmp_path}")
     monkeypatch.setattr("experiments.benchmarks.step.MATRIX_SECONDS", 0.01)
     monkeypatch.setattr(sys, "argv", ["benchmark.py", "step", *TYPED, *settings])
     experiments.benchmark.main()
     (file,) = tmp_path.glob("step-mini-S2-b4-*-variants.csv")
     table = pd.read_csv(file)
-    assert list(table["step"]) == ["ours", "as released"]
+    assert list(table["step"]) == ["ours"]
     assert (table["images/s"] > 0).all()
-    assert table["times as released"][1] == 1
     split = pd.read_csv(str(file).replace("variants", "split"))
     assert split["share"].sum() == pytest.approx(1.0)
     assert {"draws", "latents of the batch", "teacher", "D backward"} <= set(split["part"])

@@ -1,8 +1,8 @@
 """How fast a training step is, what share of the device's matrix-product rate that is, and where its time goes.
 
 Inputs are random (never zeros, which are faster on some devices); the teacher and the draw of latents stand in the split, not
-in the step. Rates are medians over single steps after a warm-up, the device waited for after each. The release's habits
-(``benchmark.as_released``) are measured in the same run, on equal networks, on a CPU in turns with ours.
+in the step. Rates are medians over single steps after a warm-up, the device waited for after each. The release's own step
+(``benchmark.release``, :mod:`experiments.benchmarks.release`) is measured in the same run, on a CPU in turns with ours.
 
     model FLOPs  matrix products of G and D by formula (gat.models.flops), checked against PyTorch's counter; what activation
                  checkpointing or double generation computes again is not in them, so that the MFU of a slower step is lower
@@ -12,7 +12,7 @@ in the step. Rates are medians over single steps after a warm-up, the device wai
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,31 +20,51 @@ import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from experiments.benchmarks import release
 from experiments.benchmarks.bench import Bench, bench_of
 from experiments.benchmarks.memory import largest_batch, peak_gib, start_peak
 from experiments.benchmarks.parts import time_split
-from experiments.benchmarks.released import ALL, NONE, Habits, step_with_habits, with_habits
 from experiments.benchmarks.tables import keep, markdown, measured_by
 from experiments.settings import BenchmarkConfig, StudyConfig
 from gat.config import Config
 from gat.errors import UserError
 from gat.models.flops import iteration_flops
 from gat.platform import hardware, keep_freed_memory
+from gat.training.noise import StepNoise
 from gat.training.setup import compiles, make_networks, step_settings
-from gat.training.step import Networks, StepSettings
+from gat.training.step import Batch, Networks, StepSettings, training_step
 
 FEWEST_STEPS = 5
 MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}
 MATRIX_SECONDS = 2.0
 COUNTED_BATCH = 4
+AGREEMENT_BATCH = 16
 
 
-def networks_for(bench: Bench, habits: Habits) -> tuple[Networks, StepSettings]:
-    """Fresh networks with ``habits``, and the step's settings."""
-    off = replace(bench.config.training, compile="off")
-    config = replace(bench.config, training=off) if habits.not_compiled else bench.config
-    networks = make_networks(config, bench.dims, bench.device)
-    return with_habits(networks, habits), step_settings(config, bench.teacher_width > 0)
+Step = Callable[[Batch, StepNoise], object]
+
+
+def networks_for(bench: Bench, compile_blocks: str | None = None) -> tuple[Networks, StepSettings]:
+    """Return fresh networks and the step's settings; ``compile_blocks``: in place of ``training.compile``."""
+    training = replace(bench.config.training, compile=compile_blocks or bench.config.training.compile)
+    networks = make_networks(replace(bench.config, training=training), bench.dims, bench.device)
+    return networks, step_settings(bench.config, bench.teacher_width > 0)
+
+
+def our_step(bench: Bench, compile_blocks: str | None = None) -> Step:
+    """Return our training step on fresh networks."""
+    networks, constants = networks_for(bench, compile_blocks)
+    return lambda batch, noise: training_step(networks, batch, noise, constants)
+
+
+def release_step(bench: Bench, folder: str) -> Step:
+    """Return the release's step on networks of our initial weights, after a check that its losses are ours."""
+    found = release.build(folder, bench.config, bench.dims, bench.device)
+    networks, _ = networks_for(bench, "off")
+    found.take(networks)
+    batch, noise = bench.inputs(0, min(AGREEMENT_BATCH, bench.config.training.batch_size))
+    release.require_agreement(found, networks, batch, noise)
+    return lambda batch, _: found.step(batch.real, batch.labels)
 
 
 @dataclass
@@ -52,9 +72,7 @@ class Running:
     """A variant in the course of being measured."""
 
     bench: Bench
-    habits: Habits
-    networks: Networks | None = None
-    constants: StepSettings | None = None
+    once: Step | None
     peak_gib: float = float("nan")
     times: list[float] = field(default_factory=list)
 
@@ -64,29 +82,30 @@ class Running:
         return statistics.median(self.times) if self.times else float("nan")
 
     def step(self) -> float:
-        """Do one; its seconds."""
-        assert self.networks is not None
-        assert self.constants is not None
+        """Do one step; return its seconds."""
+        assert self.once is not None
         batch, noise = self.bench.inputs(len(self.times), self.bench.config.training.batch_size)
         wait(self.bench.device)
         began = time.perf_counter()
-        step_with_habits(self.networks, batch, noise, self.constants, self.habits)
+        self.once(batch, noise)
         wait(self.bench.device)
         return time.perf_counter() - began
 
 
-def started(bench: Bench, habits: Habits, warmup_steps: int) -> Running:
-    """A variant warmed up, with its peak of memory."""
+def started(bench: Bench, make: Callable[[], Step], warmup_steps: int) -> Running:
+    """Warm a variant up; its peak of memory is measured meanwhile."""
     start_peak(bench.device)
-    running = Running(bench, habits, *networks_for(bench, habits))
+    running = Running(bench, make())
     for _ in range(warmup_steps):
         running.step()
     running.peak_gib = peak_gib(bench.device)
     return running
 
 
-def measure_all(bench: Bench, variants: Mapping[str, Habits], settings: BenchmarkConfig) -> dict[str, Running]:
-    """Of each variant at least five steps and ``seconds`` of them.
+def measure_all(
+    bench: Bench, variants: Mapping[str, Callable[[], Step]], settings: BenchmarkConfig
+) -> dict[str, Running]:
+    """Measure at least five steps of each variant and ``seconds`` of them.
 
     On a CPU in turns, a step of each at a time, so that what else the machine does meets all alike; on a GPU, whose memory
     may not hold them together, one variant after the other, and one that does not fit has no times.
@@ -97,13 +116,13 @@ def measure_all(bench: Bench, variants: Mapping[str, Habits], settings: Benchmar
         try:
             running = {name: started(bench, variants[name], settings.warmup_steps) for name in group}
         except torch.OutOfMemoryError:
-            found |= {name: Running(bench, variants[name]) for name in group}
+            found |= {name: Running(bench, None) for name in group}
             continue
         while any(len(one.times) < FEWEST_STEPS or sum(one.times) < settings.seconds for one in running.values()):
             for one in running.values():
                 one.times.append(one.step())
         for name, one in running.items():
-            found[name] = replace(one, networks=None)  # the next one may need the memory
+            found[name] = replace(one, once=None)  # the next one may need the memory
     return found
 
 
@@ -134,28 +153,29 @@ def matrix_tflops(device: torch.device, dtype: torch.dtype, seconds: float = MAT
 
 
 def counted_share(bench: Bench) -> float:
-    """PyTorch's count of a step's FLOPs over the formula's, on a few samples."""
-    networks, constants = networks_for(bench, Habits(not_compiled=True))
+    """Return PyTorch's count of a step's FLOPs over the formula's, on a few samples."""
+    networks, constants = networks_for(bench, "off")
     networks.generator.checkpointing = networks.discriminator.checkpointing = "none"
     batch, noise = bench.inputs(0, COUNTED_BATCH)
     with FlopCounterMode(display=False) as counter:
-        step_with_habits(networks, batch, noise, constants, NONE)
+        training_step(networks, batch, noise, constants)
     return counter.get_total_flops() / flops_of(bench, COUNTED_BATCH)
 
 
 def flops_of(bench: Bench, batch_size: int) -> int:
-    """Of a step, by formula."""
+    """Return a step's FLOPs by formula."""
     fraction = bench.config.objective.penalty_fraction
     return iteration_flops(*bench.dims, batch_size, penalty_fraction=fraction, aligned=bench.teacher_width > 0)
 
 
-def variants_of(settings: BenchmarkConfig, compiled: bool) -> dict[str, Habits]:
-    """What is measured, by name. ``compiled``: whether our step is."""
-    found = {"ours": NONE}
-    if settings.alone:
-        names = [f.name for f in fields(Habits) if compiled or f.name != "not_compiled"]
-        found |= {f"ours, {name.replace('_', ' ')}": Habits(**{name: True}) for name in names}
-    return found | ({"as released": ALL} if settings.as_released else {})
+def variants_of(bench: Bench, settings: BenchmarkConfig) -> dict[str, Callable[[], Step]]:
+    """Return what is measured, by name: our step, where it is compiled also not so, and the release's if it is asked for."""
+    found: dict[str, Callable[[], Step]] = {"ours": lambda: our_step(bench)}
+    if compiles(bench.config.training.compile, bench.device):
+        found["ours, not compiled"] = lambda: our_step(bench, "off")
+    if (folder := settings.release) is not None:
+        found["the release"] = lambda: release_step(bench, folder)
+    return found
 
 
 def row_of(bench: Bench, name: str, seconds: float, peak_memory: float, peak_tflops: float) -> dict[str, Any]:
@@ -186,18 +206,19 @@ def benchmark_step(config: Config, settings: BenchmarkConfig, study: StudyConfig
     bench, largest = bench_that_fits(config, study)
     dtype = torch.bfloat16 if config.training.precision == "bf16" else torch.float32
     peak, share = matrix_tflops(bench.device, dtype), counted_share(bench)
-    variants = variants_of(settings, compiles(config.training.compile, bench.device))
-    found = measure_all(bench, variants, settings)
+    found = measure_all(bench, variants_of(bench, settings), settings)
     rows = [row_of(bench, name, one.seconds, one.peak_gib, peak) for name, one in found.items()]
     table = pd.DataFrame(rows)
-    slowest = table["images/s"].iloc[-1] if settings.as_released else float("nan")
-    table["times as released"] = table["images/s"] / slowest
-    networks, constants = networks_for(bench, NONE)
+    if settings.release is not None:
+        table["times the release's rate"] = table["images/s"] / table["images/s"].iloc[-1]
+    networks, constants = networks_for(bench)
     split = pd.DataFrame(time_split(bench, networks, constants, settings.seconds))
     model = f"{config.model.family} {config.model.size}/{config.model.patch}"
+    teacher = f"teacher {config.teacher.name}" if bench.teacher_width else "no teacher"
     text = "\n\n".join(
         [
-            f"# Training step of {model}, batch {bench.config.training.batch_size}, {config.training.precision}",
+            f"# Training step of {model}, batch {bench.config.training.batch_size}, {config.training.precision}, {teacher}, "
+            f"{torch.get_num_threads()} threads",
             measured_by(" ".join(typed)),
             f"Largest matrix product: {peak:.3g} TFLOP/s. PyTorch counts {share:.3f} of the formula's FLOPs."
             + (f" Largest batch that fits: {largest}." if largest else ""),
@@ -229,7 +250,7 @@ def bench_that_fits(config: Config, study: StudyConfig) -> tuple[Bench, int | No
 
 def measure_once(bench: Bench, batch_size: int) -> None:
     """One step of another batch size, for what memory it takes."""
-    networks, constants = networks_for(bench, NONE)
+    networks, constants = networks_for(bench)
     batch, noise = bench.inputs(0, batch_size)
-    step_with_habits(networks, batch, noise, constants, NONE)
+    training_step(networks, batch, noise, constants)
     wait(bench.device)
