@@ -3,7 +3,7 @@
 Distances are compared as logarithms, so that differences are ratios; other metrics as they are. Welch's t decides
 (Biometrika 34, 1947), as the scatter of arms is unequal; the interval by pooled variance (Student's) is reported beside it.
 Equivalence is two one-sided tests (Schuirmann, J. Pharmacokinet. Biopharm. 15, 1987). Where runs diverged, arms are compared
-by how many did: the distance of a diverged run is the worst there is.
+by ranks, a diverged run's distance being the worst there is (Mann and Whitney, Ann. Math. Stat. 18, 1947; by permutation).
 """
 
 import math
@@ -18,6 +18,7 @@ from analysis.evidence import FAILS, FEWEST_SEEDS, HOLDS, OPEN, SAME, Evidence, 
 from experiments.study.power import MOST_SEEDS, seeds_for
 
 Values = NDArray[np.float64]
+RESAMPLES = 20_000  # exact up to 8 seeds per arm, which have 12,870 permutations
 
 
 @dataclass(frozen=True)
@@ -71,15 +72,16 @@ def lost_of(arms: Sequence[str], evidence: Evidence) -> str:
     return ", ".join(f"{arm}: {lost} of {ended} diverged" for arm, (lost, ended) in counts.items() if lost)
 
 
-def by_divergence(first: str, second: str, evidence: Evidence) -> Outcome:
-    """Decide an order in which some runs diverged: by their numbers alone (Fisher's exact test)."""
+def by_ranks(first: str, second: str, evidence: Evidence) -> Outcome:
+    """Decide an order in which some runs diverged, by Mann and Whitney's test in which those are tied for the worst."""
     told = lost_of((first, second), evidence)
     if not evidence.lower_is_better:
         return Outcome(OPEN, told, Levels())
-    (a, of_a), (b, of_b) = evidence.diverged(first), evidence.diverged(second)
-    p = evidence.p_value(float(stats.fisher_exact([[a, of_a - a], [b, of_b - b]]).pvalue))
-    fewer = a * of_b < b * of_a
-    levels = Levels(p if fewer else 1.0, 1.0 if fewer else p)
+    a, b = (np.append(evidence.compared(arm), [np.inf] * evidence.diverged(arm)[0]) for arm in (first, second))
+    found = stats.mannwhitneyu(a, b, method=stats.PermutationMethod(RESAMPLES, rng=np.random.default_rng(0)))
+    p = evidence.p_value(float(found.pvalue))
+    better = found.statistic < len(a) * len(b) / 2
+    levels = Levels(p if better else 1.0, 1.0 if better else p)
     state = HOLDS if levels.ahead <= evidence.alpha else FAILS if levels.behind <= evidence.alpha else OPEN
     return Outcome(state, f"{told} (p {p:.2g})", levels)
 
@@ -87,7 +89,9 @@ def by_divergence(first: str, second: str, evidence: Evidence) -> Outcome:
 def ordered(first: str, second: str, margin: float | None, evidence: Evidence) -> Outcome:
     """Return whether the second arm lies above the first; with a ``margin``, a ratio, also whether they are equivalent."""
     if lost_of((first, second), evidence):
-        return by_divergence(first, second, evidence)
+        return by_ranks(first, second, evidence)
+    if told := evidence.windows_differ(first, second):
+        return Outcome(OPEN, told, Levels())
     a, b = (evidence.compared(arm) for arm in (first, second))
     if (found := welch(b, a)) is None:
         told = f"{first}: {len(a)}, {second}: {len(b)} seeds with a number: too few"
@@ -109,9 +113,11 @@ def ordered(first: str, second: str, margin: float | None, evidence: Evidence) -
 def at_most(first: str, second: str, bound: float, evidence: Evidence) -> Outcome:
     """Return whether the first arm's geometric mean is at most ``bound`` times the second's."""
     if lost_of((first, second), evidence):
-        outcome = by_divergence(first, second, evidence)
+        outcome = by_ranks(first, second, evidence)
         behind = outcome.levels.behind if outcome.levels else 1.0
         return Outcome(FAILS if outcome.state == FAILS else OPEN, outcome.told, Levels(behind=behind))
+    if told := evidence.windows_differ(first, second):
+        return Outcome(OPEN, told, Levels())
     a, b = (evidence.compared(arm) for arm in (first, second))
     if (found := welch(a, b)) is None:
         return Outcome(OPEN, f"{first}: {len(a)}, {second}: {len(b)} seeds with a number: too few", Levels())

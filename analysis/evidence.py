@@ -25,11 +25,16 @@ def last_third(rows: pd.DataFrame) -> NDArray[np.float64]:
     A run without a positive number at one of these evaluations, or at its end, has none: all must be means of the same.
     ``rows``: of one arm, with ``seed``, ``step`` and ``end``.
     """
-    late = rows[3 * rows["step"] > 2 * rows.loc[rows["end"] == True, "step"].max()]  # noqa: E712  # the column holds gaps
+    late = rows[3 * rows["step"] > 2 * end_of(rows)]
     distances = late["distance"].astype(float)
     late = late.assign(log=np.log(distances.where(np.isfinite(distances) & (distances > 0))))
     logs = late.pivot_table(index="seed", columns="step", values="log", dropna=False)
     return np.exp(logs.mean(axis=1, skipna=False).dropna()).to_numpy(np.float64)
+
+
+def end_of(rows: pd.DataFrame) -> float:
+    """Return the last step of an arm's runs that went to their end; NaN if none did."""
+    return float(rows.loc[rows["end"] == True, "step"].max())  # noqa: E712  # the column holds gaps
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,22 @@ class Evidence:
     def compared(self, arm: str) -> NDArray[np.float64]:
         """Return what arms are compared by: logarithms of distances, other metrics as they are."""
         return np.log(self.values(arm)) if self.lower_is_better else self.values(arm)
+
+    def windows_differ(self, first: str, second: str) -> str:
+        """Return in words how the arms' evaluations of the last third differ (as parts of their length); empty if they agree.
+
+        Distances fall while a run goes on, so means over other parts of it do not compare.
+        """
+        if self.at != LAST_THIRD or not self.lower_is_better:
+            return ""
+        parts = []
+        for arm in (first, second):
+            rows = self.ended(arm).dropna(subset=["distance"])
+            shares = (rows["step"] / end_of(rows)).round(6)
+            parts.append(sorted(shares[shares > 2 / 3].unique()))
+        return (
+            "" if parts[0] == parts[1] else f"{first} and {second} were not evaluated at the same parts of their length"
+        )
 
     @property
     def column(self) -> str:

@@ -94,7 +94,7 @@ def judged(sweep: str, stated: dict[str, Any], results: Path, study: str) -> Jud
     how = (claim["metric"], claim["confidence"], study, claim["at"])
     kept = {"measured": diagnostic is not None, "missing": table.head.get("missing", ()), "looks": looks}
     for look in range(looks_reached(claim["rule"], looks, rows, study)):
-        seen = first_seeds(rows, looks[look])
+        seen = first_seeds(rows, looks[look]) if len(looks) > 1 else fewest_seeds(rows, looks[look])
         evidence = Evidence(seen, *how, planned=looks[look], look=look, **kept)
         outcomes = [decide(test, evidence) for test in claim["rule"]]
         found, levels = verdict(claim["rule"], outcomes, evidence.alpha)
@@ -104,8 +104,9 @@ def judged(sweep: str, stated: dict[str, Any], results: Path, study: str) -> Jud
     if evidence.look < len(looks) - 1:
         level = level_at(evidence.look, looks, evidence.alpha)
         notes += [f"looked at with {evidence.planned} of {looks[-1]} seeds per arm (level {level:.3g})"]
+    judged_seeds = {arm: ended_of(seen).get(arm, 0) for arm in ended}
     floor = noise_floor(replace(evidence, table=rows, planned=claim["seeds"]))
-    return Judged(sweep, claim, found, outcomes, seeds_of(ended, claim["seeds"]), notes, floor, levels)
+    return Judged(sweep, claim, found, outcomes, seeds_of(judged_seeds, claim["seeds"]), notes, floor, levels)
 
 
 def ended_of(rows: pd.DataFrame) -> dict[str, int]:
@@ -130,6 +131,16 @@ def first_seeds(rows: pd.DataFrame, count: int) -> pd.DataFrame:
     return rows[rows["seed"] < count]
 
 
+def fewest_seeds(rows: pd.DataFrame, count: int) -> pd.DataFrame:
+    """Return the rows without those of ended runs beyond an arm's first ``count``, in the order of their seeds.
+
+    Further seeds may have been added after looking at the first.
+    """
+    ended = rows[rows["status"].isin(ENDED)]
+    beyond = ended.groupby("arm")["seed"].rank("dense") > count
+    return rows.drop(index=ended.index[beyond])
+
+
 def corrected(verdicts: list[Judged], study: str) -> list[Judged]:
     """Return the verdicts of all claims after Holm's correction within families: those that do not stand are undecided.
 
@@ -145,6 +156,7 @@ def corrected(verdicts: list[Judged], study: str) -> list[Judged]:
         _apply(found, {i: p for i, p in differing.items() if p is not None}, len(members))
         asking = sum(any("equivalent" in test for test in claim["rule"]) for claim in members)
         fallen = {i for i, p in differing.items() if p is not None and found[i].verdict == UNDECIDED}
+        fallen = {i for i in fallen if all(end.levels is not None for end in _deciding(verdicts[i]))}
         same = {i: one.same for i, one in mine.items() if found[i].verdict == EQUIVALENT or i in fallen}
         _apply(found, {i: p for i, p in same.items() if p <= _alpha(found[i])}, asking, EQUIVALENT)
     return found

@@ -33,9 +33,9 @@ three components per layer. The rest is ours:
 Colours of neighbouring layers compare where their components correlate (in the table); green is not always the second
 largest. Each checkpoint is fitted alone: a colour of one checkpoint says nothing about the same colour of another; of
 several the picture shows the same samples (z, class) in the same order, and a figure (PNG, PDF) their ``of sample`` by
-layer. Equal eigenvalues, such as those of sine-cosine position codes in x and in y, leave the components' direction open.
-All tokens of all layers are held at once: samples x positions x width x layers x 4 bytes (2 GB for 64 samples of XL/2).
-Shapes: n samples, L layers, N positions, d width, M = n N tokens, H latent side, P image side in pixels.
+layer. Equal eigenvalues, such as those of the position codes' sine-cosine start in x and in y, leave the components'
+direction open. All tokens of all layers are held at once: samples x positions x width x layers x 4 bytes (2 GB for 64
+samples of XL/2). Shapes: n samples, L layers, N positions, d width, M = n N tokens, H latent side, P image side in pixels.
 """
 
 import math

@@ -15,6 +15,7 @@ import pandas as pd
 from scipy import stats
 
 from analysis.command import REMEDY, run_command
+from analysis.evidence import last_third
 from analysis.tables import read_table
 from experiments.study.power import detectable, seeds_for
 from gat.errors import UserError
@@ -40,13 +41,13 @@ def scatters(rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows.assign(log=np.log(rows["distance"]))
     rows["sampling"] = (np.log(rows["distance_high"]) - np.log(rows["distance_low"])) / WIDTHS_OF_95
     steps = sorted(rows["step"].unique())
-    last = steps[-math.ceil(len(steps) / 3) :]
+    last = [step for step in steps if 3 * step > 2 * steps[-1]]
     windows: dict[str, list[int]] = {str(step): [step] for step in steps} | {LAST_THIRD: last}
     found = []
     for arm, own in rows.groupby("arm", sort=False):
         for window, chosen in windows.items():
             inside = own[own["step"].isin(chosen)].groupby("seed")
-            logs = inside["log"].mean()
+            logs = np.log(last_third(own)) if window == LAST_THIRD else inside["log"].mean()
             if len(logs) < 2:
                 continue
             sd, low, high = scatter_of(logs)

@@ -59,7 +59,12 @@ def document(study: str, verdicts: list[Judged]) -> str:
             "",
             f"## {one.claim['id']}: {one.verdict}",
             "",
-            f"Confirmed if: {one.claim['confirms']} Refuted if: {one.claim['refutes']}",
+            f"Confirmed if: {one.claim['confirms']} Refuted if: {one.claim['refutes']}"
+            + (
+                " Both after Holm's correction over the claims that share its control."
+                if one.claim.get("family")
+                else ""
+            ),
             "",
         ]
         for outcome, test in zip(one.outcomes, one.claim["rule"], strict=True):

@@ -48,21 +48,25 @@ def text_calls_without_encoding(source: str) -> list[int]:
     """Lines of calls that read or write text by the locale's encoding (modes are literals everywhere)."""
     lines = []
     for node in ast.walk(ast.parse(source)):
-        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        if not isinstance(node, ast.Call):
             continue
-        given = {keyword.arg for keyword in node.keywords}
-        name, owner = node.func.attr, ast.unparse(node.func.value)
-        modes = {argument.value for argument in node.args if isinstance(argument, ast.Constant)}
+        given = {keyword.arg: keyword.value for keyword in node.keywords}
+        owner, _, name = ast.unparse(node.func).rpartition(".")
+        modes = {argument.value for argument in [*node.args, given.get("mode")] if isinstance(argument, ast.Constant)}
         by_mode = name == "open" and owner not in {"Image", "gzip", "tarfile", "av", "archive"}
         if "encoding" not in given and (
-            name in {"read_text", "write_text"} or (by_mode and not any("b" in str(mode) for mode in modes))
+            name in {"read_text", "write_text"}
+            or "text" in given
+            or (by_mode and not any("b" in str(mode) for mode in modes))
         ):
             lines.append(node.lineno)
     return lines
 
 
 def test_text_is_utf_8_whatever_the_locale() -> None:
-    assert text_calls_without_encoding('a.read_text()\na.open()\na.open("r+")\na.open("rb")\n') == [1, 2, 3]
+    assert text_calls_without_encoding(
+        'a.read_text()\na.open()\na.open("r+")\na.open("rb")\nopen("w")\na.open(mode="rb")\nrun(text=True)\n'
+    ) == [1, 2, 3, 5, 7]
     root = Path(__file__).parents[1]
     found = [
         f"{file}:{line}"

@@ -71,6 +71,11 @@ def test_optimizers_and_averages(recipe: Config) -> None:
         (group,) = optimizer.param_groups
         assert (group["betas"], group["eps"], group["weight_decay"]) == ((0.0, 0.99), 1e-8, 0.0)
         assert group["lr"] == pytest.approx(2e-4 * 768 / width)
+    for name in ("generator", "discriminator"):  # position codes among them
+        (group,) = getattr(networks, f"{name}_optimizer").param_groups
+        trained = list(getattr(networks, name).parameters())
+        assert [id(value) for value in group["params"]] == [id(value) for value in trained]
+        assert all(value.requires_grad for value in trained)
     for average, value in zip(networks.ema.parameters(), networks.generator.parameters(), strict=True):
         assert torch.equal(average, value)  # it begins as G
 

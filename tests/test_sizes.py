@@ -21,7 +21,7 @@ from tests.conftest import compose_config
 from tests.test_step import SETTINGS, make_networks
 
 # size, patch, parameters of G and D, GFLOPs of G and D: counted from the release's classes at 32x32x4, 1000 classes and
-# teacher width 768. They include the fixed position embeddings and the dead patch embedding of G.
+# teacher width 768. They include the position embeddings and the dead patch embedding of G.
 TABLE = [
     ("S", 2, 29_361_344, 39_212_928, 12.1, 15.5),
     ("S", 4, 29_379_968, 39_212_928, 2.82, 3.72),
@@ -61,7 +61,7 @@ def test_paper_sizes(size: str, patch: int, g_params: int, d_params: int, g_gflo
 def test_flops_agree_with_pytorchs_counter() -> None:
     g = generator_dims("mini", "B", patch=2, num_classes=10, latent_side=8)
     d = discriminator_dims("mini", "B", patch=2, num_classes=10, latent_side=8, teacher_width=112)
-    generator, discriminator = Generator(g).requires_grad_(False), Discriminator(d).requires_grad_(False)
+    generator, discriminator = Generator(g), Discriminator(d)
     z, labels = torch.randn(1, 64), torch.zeros(1, dtype=torch.long)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         stages = generator(z, labels)
@@ -73,7 +73,6 @@ def test_flops_agree_with_pytorchs_counter() -> None:
         discriminator(stages, labels, project_rows=0)
     assert counter.get_total_flops() == discriminator_flops(d, project=False)
     aligned = Generator(generator_dims("mini", "B", patch=2, num_classes=10, latent_side=8, teacher_width=112))
-    aligned.requires_grad_(False)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         aligned(z, labels, record={})
     assert counter.get_total_flops() == generator_flops(aligned.dims)

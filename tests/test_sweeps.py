@@ -115,10 +115,10 @@ PAIR = {"kind": "difference", "arms": ["a", "b"], "decides": True}
     ("change", "message"),
     [
         ({"at": "never"}, "at='never' is unknown"),
-        ({"rule": [{"kind": "vote", "decides": True}], "family": None}, "kind='vote' is unknown"),
+        ({"rule": [{"kind": "vote", "decides": True}]}, "kind='vote' is unknown"),
         ({"rule": [{"kind": "ordered", "decides": True}]}, "ordered has decides, kind, expected arms, decides, kind"),
         ({"rule": [{"kind": "ordered", "arms": ["a", "x"], "decides": True}]}, "names arm 'x', but there are a, b"),
-        ({"rule": [PAIR | {"decides": False}], "family": None}, "none of its tests decides"),
+        ({"rule": [PAIR | {"decides": False}]}, "none of its tests decides"),
         ({"rule": [{"kind": "difference", "arms": ["a"], "decides": True}]}, "difference compares 2 arms, not 1"),
         (
             {"rule": [{"kind": "ordered", "arms": ["a"], "decides": True}]},

@@ -87,8 +87,6 @@ def check_claim(claim: ClaimConfig | None, arms: Collection[str] | None = None) 
         raise UserError(f"claim {claim.id}: confidence={claim.confidence} must be at least 0.5 and below 1")
     if claim.at == LAST_THIRD and claim.metric != "frechet":
         raise UserError(f"claim {claim.id}: at={LAST_THIRD} is for metric frechet, not {claim.metric}: use end")
-    if claim.family is not None and not any(test.get("kind") in COMPARISONS and test["decides"] for test in claim.rule):
-        raise UserError(f"claim {claim.id}: none of its deciding tests compares arms: leave out family={claim.family}")
     if claim.family is not None and claim.looks != 1:
         raise UserError(
             f"claim {claim.id}: looks={claim.looks} with family={claim.family}: Holm's correction needs 1 look"
@@ -110,8 +108,11 @@ def check_claim(claim: ClaimConfig | None, arms: Collection[str] | None = None) 
             raise UserError(
                 f"claim {claim.id}: {kind} names arm {unknown[0]!r}, but there are {', '.join(sorted(arms or ()))}"
             )
-    if not any(test["decides"] for test in claim.rule):
+    deciding = [test["kind"] for test in claim.rule if test["decides"]]
+    if not deciding:
         raise UserError(f"claim {claim.id}: none of its tests decides")
+    if claim.family is not None and not set(deciding) & set(COMPARISONS):
+        raise UserError(f"claim {claim.id}: none of its deciding tests compares arms: leave out family={claim.family}")
 
 
 def _check_margins(claim: ClaimConfig, test: dict[str, Any]) -> None:

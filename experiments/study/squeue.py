@@ -41,7 +41,7 @@ def job_states(ids: Collection[str]) -> dict[str, str]:
 def _ask(command: list[str]) -> tuple[str, dict[str, str]]:
     """What went wrong (or an empty string), and state and reason by job of a table with columns job, state, reason."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=QUERY_TIMEOUT_S)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, timeout=QUERY_TIMEOUT_S)
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error), {}
     if done.returncode:
