@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gat.errors import UserError, first_line, require_choice
+from gat.state_dicts import tensors_only
 from gat.teachers import efficientnet_lite0
 
 DISTANCES = ("efficientnet-lite0", "lpips-alex")
@@ -93,7 +94,9 @@ class LPIPS:
                 "distance=efficientnet-lite0"
             ) from error
         try:
-            self.model: Any = package.LPIPS(net="alex", version="0.1", verbose=False).to(device).requires_grad_(False)
+            with tensors_only():
+                model = package.LPIPS(net="alex", version="0.1", verbose=False)
+            self.model: Any = model.to(device).requires_grad_(False)
         except Exception as error:  # downloads and unpickling each raise their own kinds
             raise UserError(
                 f"AlexNet's weights for distance=lpips-alex cannot be had ({first_line(error)}): without network, fetch "

@@ -6,21 +6,14 @@
     FOLDER with model_index.json                a pipeline: ours (gat.pipeline), or the release's conversion to diffusers
     OWNER/NAME[/SUBFOLDER]                      such a folder on the hub, e.g. BiliSakura/GAT-diffusers/GAT-XL-2-256
 
-Averaged weights (``ema``) are taken where there are several. Pickles are read with ``weights_only=True`` and
-``argparse.Namespace`` as the only class allowed besides tensors.
+Averaged weights (``ema``) are taken where there are several. Pickles are read as tensors alone (:mod:`gat.state_dicts`).
 """
 
-import argparse
 import json
-import pickle
-import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from gat.checkpoint_file import read_checkpoint
@@ -29,12 +22,13 @@ from gat.files import sha256
 from gat.models import Generator
 from gat.models.generator import GeneratorDims
 from gat.release import load_generator
+from gat.state_dicts import AVERAGED, PLAIN, StateDict, read_weights, state_in, unwrapped
 
-WEIGHT_KEYS = ("ema", "generator", "model")
 DISCRIMINATOR_SIGNS = ("patch_embed.weight", "logit_linear.weight", "final_layer.1.weight")
 RELEASE_SIGN = "y_embedder.embedding_table.weight"
 PIPELINE_WEIGHTS = "generator/diffusion_pytorch_model.safetensors"
 PIPELINE_INDEX = "model_index.json"
+NO_GENERATOR = "{}: holds a discriminator, which draws nothing: give the generator's checkpoint"
 PICKLES = (".pt", ".pth", ".ckpt", ".bin")
 WHAT_THERE_IS = (
     "a run's folder or checkpoint, the release's .pt, a pipeline folder, or OWNER/NAME[/SUBFOLDER] on the hub"
@@ -109,10 +103,10 @@ def _from_folder(folder: Path) -> Pretrained:
 
 def _from_file(file: Path, where: str) -> Pretrained:
     if file.suffix == ".safetensors":
-        tensors = _safetensors(file)
+        tensors = read_weights(file)
         if any(key.startswith(f"{part}.") for part in ("ema", "generator", "discriminator") for key in tensors):
             return _from_run(file)
-        return _made(_generator(file, tensors), "release", file, "generator", None)
+        return _made(_generator(file, unwrapped(tensors)), "release", file, "generator", None)
     if file.suffix in PICKLES:
         return _from_pickle(file)
     raise UserError(f"checkpoint={where}: {file.suffix or 'a file without a suffix'} is unknown: give {WHAT_THERE_IS}")
@@ -131,34 +125,34 @@ def _from_run(file: Path) -> Pretrained:
 
 
 def _from_pickle(file: Path) -> Pretrained:
+    content = read_weights(file)
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
-    except pickle.UnpicklingError as error:
-        reason = next((line for line in str(error).splitlines() if "GLOBAL" in line), first_line(error)).strip()
-        raise UserError(
-            f"{file}: refused, as it holds more than tensors and argparse.Namespace ({reason}): a pickle can run any code; "
-            "have its owner save the state dict alone"
-        ) from error
-    except Exception as error:  # damaged archives raise their own kinds
-        raise UserError(f"{file}: not a whole PyTorch checkpoint ({first_line(error)}): fetch it again") from error
-    if not isinstance(content, dict):
-        raise UserError(
-            f"{file}: holds a {type(content).__name__}, not a checkpoint or state dict: give {WHAT_THERE_IS}"
-        )
-    key = next((name for name in WEIGHT_KEYS if isinstance(content.get(name), dict)), None)
-    if key is None and "discriminator" in content:
-        raise UserError(f"{file}: holds a discriminator, which draws nothing: give the generator's checkpoint")
-    state = content[key] if key else content
-    step = int(content["steps"]) if key and "steps" in content else None
-    return _made(_generator(file, state), "release", file, key or "state dict", None, step=step)
+        key, state = state_in(content, (*AVERAGED, *PLAIN))
+    except ValueError as error:
+        if "discriminator" in content:
+            raise UserError(NO_GENERATOR.format(file)) from error
+        raise UserError(f"{file}: {error}: give {WHAT_THERE_IS}") from error
+    return _made(_generator(file, state), "release", file, key, None, step=_step(content.get("steps")))
+
+
+def _step(given: Any) -> int | None:
+    """Return the step that a checkpoint names; None if it names none."""
+    try:
+        return int(given)
+    except (
+        TypeError,
+        ValueError,
+        RuntimeError,
+        OverflowError,
+    ):  # nothing, a text, a tensor of several numbers, infinity
+        return None
 
 
 def _from_pipeline(folder: Path) -> Pretrained:
     file = folder / PIPELINE_WEIGHTS
     if not file.is_file():
         raise UserError(f"{folder}: has no {PIPELINE_WEIGHTS}: fetch the whole folder again, or export it anew")
-    tensors = _safetensors(file)
+    tensors = read_weights(file)
     if RELEASE_SIGN in tensors:
         return _made(_generator(file, tensors), "conversion", file, "generator", folder)
     try:
@@ -173,22 +167,14 @@ def _from_pipeline(folder: Path) -> Pretrained:
     return _made(generator, "pipeline", file, "generator", folder)
 
 
-def _generator(file: Path, state: dict[str, Any]) -> Generator:
+def _generator(file: Path, state: StateDict) -> Generator:
     """Of the release's state dict."""
-    tensors = {str(key).removeprefix("module."): value for key, value in state.items() if isinstance(value, Tensor)}
-    if any(sign in tensors for sign in DISCRIMINATOR_SIGNS):
-        raise UserError(f"{file}: holds a discriminator, which draws nothing: give the generator's checkpoint")
+    if any(sign in state for sign in DISCRIMINATOR_SIGNS):
+        raise UserError(NO_GENERATOR.format(file))
     try:
-        return load_generator({key: value.float() for key, value in tensors.items()})
+        return load_generator({key: value.float() for key, value in state.items()})
     except ValueError as error:
         raise UserError(f"{file}: no generator of GAT ({error}): give {WHAT_THERE_IS}") from error
-
-
-def _safetensors(file: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{file}: not a whole safetensors file ({first_line(error)}): fetch it again") from error
 
 
 def _take(generator: Generator, tensors: dict[str, Tensor], file: Path) -> None:

@@ -5,8 +5,8 @@ zero: ours has none, and drops it. RoPE's tables are fixed: the state dict's are
 """
 
 import re
-from collections.abc import Iterable
-from typing import TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,13 +14,13 @@ from torch import Tensor
 from gat.models.discriminator import Discriminator, DiscriminatorDims
 from gat.models.generator import Generator, GeneratorDims
 from gat.models.layers import square_side
+from gat.state_dicts import AVERAGED, PLAIN, StateDict, listed, state_in
 
 RELEASE_STAGES = 4  # hard-coded in the release's discriminator
 ROPE_TOLERANCE = 1e-2  # admits tables stored in bf16
 
 ROPE_KEYS = ("feat_rope.freqs_cos", "feat_rope.freqs_sin")
 
-StateDict = dict[str, Tensor]
 Model = TypeVar("Model", Generator, Discriminator)
 Renames = tuple[tuple[str, str], ...]
 
@@ -42,14 +42,16 @@ DISCRIMINATOR_RENAMES: Renames = (
 )
 
 
-def load_generator(state: StateDict) -> Generator:
+def load_generator(state: Mapping[str, Any]) -> Generator:
     """Our generator from a state dict with the release's key names, all dimensions read from the tensors.
 
-    Raises ValueError naming the first key that is unknown, missing or of a wrong shape.
+    Wrappers' prefixes are taken off, and of a whole checkpoint the averaged weights are taken. Raises ValueError naming the
+    first key that is unknown, missing or of a wrong shape.
     """
-    dims = generator_dims_of(state)
-    dead = {"x_embedder.proj.weight": _patch_weight(state).shape, "x_embedder.proj.bias": torch.Size([dims.width])}
-    return _load(Generator(dims), state, GENERATOR_RENAMES, dead)
+    _, tensors = state_in(state, (*AVERAGED, *PLAIN))
+    dims = generator_dims_of(tensors)
+    dead = {"x_embedder.proj.weight": _patch_weight(tensors).shape, "x_embedder.proj.bias": torch.Size([dims.width])}
+    return _load(Generator(dims), tensors, GENERATOR_RENAMES, dead)
 
 
 def generator_dims_of(state: StateDict) -> GeneratorDims:
@@ -72,12 +74,14 @@ def generator_dims_of(state: StateDict) -> GeneratorDims:
     return dims
 
 
-def load_discriminator(state: StateDict) -> Discriminator:
+def load_discriminator(state: Mapping[str, Any]) -> Discriminator:
     """Our discriminator from a state dict with the release's key names, all dimensions read from the tensors.
 
-    Raises ValueError naming the first key that is unknown, missing or of a wrong shape.
+    Wrappers' prefixes are taken off, and of a whole checkpoint its ``discriminator`` is taken. Raises ValueError naming the
+    first key that is unknown, missing or of a wrong shape.
     """
-    patch_weight = _patch_weight(state)
+    _, tensors = state_in(state, ("discriminator", *PLAIN))
+    patch_weight = _patch_weight(tensors)
     width, stacked_channels, patch, _ = patch_weight.shape
     if stacked_channels % RELEASE_STAGES:
         raise ValueError(
@@ -85,18 +89,18 @@ def load_discriminator(state: StateDict) -> Discriminator:
         )
     dims = DiscriminatorDims(
         width=width,
-        depth=_count(state, "blocks"),
-        heads=_heads(state, width),
+        depth=_count(tensors, "blocks"),
+        heads=_heads(tensors, width),
         patch=patch,
-        num_classes=len(_need(state, "y_embedder.embedding_table.weight", ndim=2)),
-        latent_side=_grid_side(state) * patch,
-        logit_width=len(_need(state, "final_layer.1.weight", ndim=2)),
-        projector_width=len(_need(state, "proj.0.weight", ndim=2)),
-        teacher_width=len(_need(state, "proj.4.weight", ndim=2)),
+        num_classes=len(_need(tensors, "y_embedder.embedding_table.weight", ndim=2)),
+        latent_side=_grid_side(tensors) * patch,
+        logit_width=len(_need(tensors, "final_layer.1.weight", ndim=2)),
+        projector_width=len(_need(tensors, "proj.0.weight", ndim=2)),
+        teacher_width=len(_need(tensors, "proj.4.weight", ndim=2)),
         channels=stacked_channels // RELEASE_STAGES,
         num_stages=RELEASE_STAGES,
     )
-    return _load(Discriminator(dims), state, DISCRIMINATOR_RENAMES, {})
+    return _load(Discriminator(dims), tensors, DISCRIMINATOR_RENAMES, {})
 
 
 def release_key(key: str, renames: Renames) -> str:
@@ -150,7 +154,7 @@ def _refuse(problem: str, names: Iterable[str]) -> None:
 
 def _need(state: StateDict, name: str, ndim: int) -> Tensor:
     if name not in state:
-        raise ValueError(f"missing key {name!r} in the state dict")
+        raise ValueError(f"missing key {name!r} in the state dict, whose keys are {listed(state)}")
     if state[name].ndim != ndim:
         raise ValueError(f"{name}: shape {tuple(state[name].shape)}, expected {ndim} dimensions")
     return state[name]
@@ -167,7 +171,7 @@ def _count(state: StateDict, prefix: str) -> int:
     """How many modules ``prefix``.0, ``prefix``.1, ... the keys name."""
     numbers = [int(m[1]) for key in state if (m := re.match(rf"{prefix}\.(\d+)\.", key))]
     if not numbers:
-        raise ValueError(f"missing key '{prefix}.0.*' in the state dict")
+        raise ValueError(f"missing key '{prefix}.0.*' in the state dict, whose keys are {listed(state)}")
     return max(numbers) + 1
 
 

@@ -15,7 +15,6 @@ import numpy as np
 import timm
 import torch
 import torch.nn.functional as F
-from timm.models import load_state_dict
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -27,6 +26,7 @@ from gat.files import one_at_a_time, replacing_path
 from gat.objective.adversarial import TeacherTokens
 from gat.objective.alignment import TRANSLATIONS
 from gat.platform import full_precision
+from gat.state_dicts import AVERAGED, PLAIN, StateDict, listed, read_weights, state_in
 
 EFFICIENTNET_LITE0 = "tf_efficientnet_lite0"
 CACHE_BATCH = 64
@@ -59,16 +59,18 @@ def timm_model(name: str, weights: str | None, input_px: int) -> nn.Module:
         return _from_hub(name, sized)
     if not Path(weights).is_file():
         raise UserError(f"teacher.weights={weights}: no such file: give a timm state dict of {name}")
+    state: StateDict = {}
     try:
         model = timm.create_model(name, pretrained=False, **sized)
-        state = load_state_dict(weights, use_ema=False)
+        _, state = state_in(read_weights(Path(weights)), (*PLAIN, *AVERAGED))
         if hasattr(model, "pretrained_cfg") and "pos_embed" in state:
             from timm.models.vision_transformer import checkpoint_filter_fn
 
             state = checkpoint_filter_fn(state, model)  # resizes the position embedding to the input
         model.load_state_dict(state)
-    except Exception as error:  # torch, safetensors, pickle and timm each raise their own kinds
-        raise UserError(f"teacher.weights={weights}: not the weights of {name} ({first_line(error)})") from error
+    except Exception as error:  # ours, torch's and timm's
+        there = f"; its keys are {listed(state)}" if state else ""
+        raise UserError(f"teacher.weights={weights}: not the weights of {name} ({first_line(error)}{there})") from error
     return model.requires_grad_(False).eval()
 
 

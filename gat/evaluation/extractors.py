@@ -1,17 +1,23 @@
 """Feature extractors behind torch-fidelity's interface: its own, and EfficientNet-Lite0, which needs no download."""
 
+from contextlib import nullcontext
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+from torch_fidelity.feature_extractor_clip import MODEL_METADATA as CLIP
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY, register_feature_extractor
 from torch_fidelity.utils import create_feature_extractor
 
 from gat.data.autoencoder import frozen_digest
 from gat.errors import UserError, first_line
 from gat.evaluation.kinds import CLASSIFIER
+from gat.files import sha256
+from gat.state_dicts import AVERAGED, PLAIN, StateDict, listed, read_weights, state_in, tensors_only
 from gat.teachers import efficientnet_lite0
 
 EFFICIENTNET_PX = 64
@@ -80,16 +86,46 @@ def make_extractor(
     layers = [FEATURE_EXTRACTORS_REGISTRY[name].get_default_feature_layer_for_metric(metric) for metric in metrics]
     if len(set(layers)) < len(layers):
         raise UserError(f"extractor {name!r} gives no class logits, which the Inception Score needs: leave that out")
+    state: StateDict = {}
     try:
-        extractor = create_feature_extractor(
-            name, layers, cuda=device.type == "cuda", feature_extractor_weights_path=weights, verbose=False
-        )
+        if weights is not None and name not in CLIP:
+            _, state = state_in(read_weights(Path(weights)), (*PLAIN, *AVERAGED))
+        given = _openais(name, weights) if name in CLIP else _copy_of(state)
+        with nullcontext() if name in CLIP else tensors_only():
+            extractor = create_feature_extractor(
+                name, layers, cuda=device.type == "cuda", feature_extractor_weights_path=given, verbose=False
+            )
     except Exception as error:  # downloads and unpickling each raise their own kinds
+        there = f"; {weights} has {listed(state)}" if state else ""
         raise UserError(
-            f"weights of evaluation.extractor={name!r} cannot be had ({first_line(error)}): without network set "
+            f"weights of evaluation.extractor={name!r} cannot be had ({first_line(error)}{there}): without network set "
             "evaluation.extractor_weights=FILE, or use evaluation.extractor=efficientnet-lite0"
         ) from error
     return extractor
+
+
+def _copy_of(state: StateDict) -> BytesIO | None:
+    """Return ``state`` as a file that torch-fidelity can unpickle without running code; None without weights."""
+    if not state:
+        return None
+    copy = BytesIO()
+    torch.save(state, copy)
+    copy.seek(0)
+    return copy
+
+
+def _openais(name: str, weights: str | None) -> str | None:
+    """Return the file of a CLIP model, None if it is to be fetched. :class:`UserError` for one that is not OpenAI's.
+
+    It is TorchScript, which can run code when it is loaded.
+    """
+    digest = CLIP[name]["hash"]
+    file = Path(weights) if weights else Path(torch.hub.get_dir()) / "checkpoints" / f"{name}-{digest}.pt"
+    if weights is None and not file.exists():
+        return None  # torch-fidelity compares the SHA-256 of what it fetches
+    if sha256(file) != digest:
+        raise UserError(f"{file}: refused, as its SHA-256 is not that of OpenAI's file: TorchScript can run any code")
+    return str(file)
 
 
 def require_extractor(name: str) -> None:
