@@ -1,6 +1,10 @@
-"""A checkpoint as a file: one safetensors file whose metadata hold step, identity of the run and a checksum."""
+"""A checkpoint as a file: one safetensors file whose metadata hold step, identity of the run and a checksum.
+
+A checkpoint of an earlier version is read too: its checksum is of the earlier kind, which a file of today never matches.
+"""
 
 import hashlib
+import json
 from pathlib import Path
 
 import torch
@@ -14,13 +18,27 @@ class DamagedCheckpointError(UserError):
     """A file that is no whole checkpoint of ours."""
 
 
-def checksum(tensors: dict[str, Tensor], step: str, identity: str) -> str:
-    """SHA-256 over step, identity, and every tensor's key and bytes in order of the keys."""
-    digest = hashlib.sha256(f"{step} {identity}".encode())
+def checksum(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+    """SHA-256 over the metadata but ``checksum``, and every tensor's key, dtype, shape and bytes, in order of the keys."""
+    rest = sorted((key, value) for key, value in metadata.items() if key != "checksum")
+    heads = [(key, str(value.dtype), list(value.shape)) for key, value in sorted(tensors.items())]
+    digest = hashlib.sha256(json.dumps([rest, heads]).encode())
+    for key in sorted(tensors):
+        digest.update(_bytes(tensors[key]))
+    return digest.hexdigest()
+
+
+def _earlier_checksum(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+    """Return the checksum of earlier versions, which misses dtypes, shapes and the generator's dimensions."""
+    digest = hashlib.sha256(f"{metadata['step']} {metadata['identity']}".encode())
     for key in sorted(tensors):
         digest.update(key.encode())
-        digest.update(tensors[key].contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        digest.update(_bytes(tensors[key]))
     return digest.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def read_checkpoint(file: Path, prefix: str = "") -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -39,7 +57,7 @@ def read_checkpoint(file: Path, prefix: str = "") -> tuple[dict[str, str], dict[
         raise UserError(f"{file}: cannot be read ({error}): start again when it can, or remove it") from error
     if not {"step", "identity", "checksum"} <= metadata.keys():
         raise DamagedCheckpointError(f"{file}: no checkpoint of a run (its metadata lack step, identity and checksum)")
-    if metadata["checksum"] != checksum(tensors, metadata["step"], metadata["identity"]):
+    if not any(metadata["checksum"] == rule(tensors, metadata) for rule in (checksum, _earlier_checksum)):
         raise DamagedCheckpointError(f"{file}: its content does not match its checksum")
     return metadata, under(tensors, prefix)
 

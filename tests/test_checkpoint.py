@@ -1,8 +1,11 @@
 """Checkpoints restore every tensor, read without our code, and are told apart when damaged or foreign."""
 
 import errno
+import hashlib
+import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -75,6 +78,46 @@ def test_damaged_and_foreign_files_are_told_apart_and_change_nothing(tmp_path: P
     with pytest.raises(DamagedCheckpointError):
         load_checkpoint(file, networks, "me")
     assert all(torch.equal(value, expected[key]) for key, value in state_tensors(networks).items())
+
+
+def with_header(file: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the header of a safetensors file, and leave its tensors' bytes as they are."""
+    data = file.read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    change(header)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    file.write_bytes(len(text).to_bytes(8, "little") + text + data[end:])
+
+
+WEIGHT = "generator.blocks.0.attn.qkv.weight"
+HEADERS: dict[str, Callable[[dict[str, Any]], None]] = {
+    "dtype": lambda header: header[WEIGHT].update(dtype="I32"),
+    "shape": lambda header: header[WEIGHT].update(shape=header[WEIGHT]["shape"][::-1]),
+    "dimensions": lambda header: header["__metadata__"].update(generator='{"depth": 1}'),
+    "further metadata": lambda header: header["__metadata__"].update(note="x"),
+}
+
+
+@pytest.mark.parametrize("what", HEADERS)
+def test_a_changed_header_is_found(tmp_path: Path, what: str) -> None:
+    save_checkpoint(tmp_path / "c", trained(1), 1, "me")
+    with_header(tmp_path / "c", lambda header: header.update(header))
+    assert load_checkpoint(tmp_path / "c", make_networks(), "me") == 1  # written otherwise, it says the same
+    with_header(tmp_path / "c", HEADERS[what])
+    with pytest.raises(DamagedCheckpointError, match="its content does not match its checksum"):
+        load_checkpoint(tmp_path / "c", make_networks(), "me")
+
+
+def test_a_checkpoint_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    """Its checksum is of step, identity, and every key and its bytes."""
+    save_checkpoint(tmp_path / "c", trained(1), 1, "me")
+    digest = hashlib.sha256(b"1 me")
+    for key, value in sorted(load_file(tmp_path / "c").items()):
+        digest.update(key.encode() + value.numpy().tobytes())
+    with_header(tmp_path / "c", lambda header: header["__metadata__"].update(checksum=digest.hexdigest()))
+    assert load_checkpoint(tmp_path / "c", make_networks(), "me") == 1
 
 
 def test_a_file_that_is_not_given_is_not_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

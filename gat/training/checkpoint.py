@@ -41,10 +41,9 @@ def save_checkpoint(file: Path, networks: Networks, step: int, identity: str) ->
     metadata = {
         "step": str(step),
         "identity": identity,
-        "checksum": checksum(tensors, str(step), identity),
         "generator": json.dumps(asdict(networks.generator.dims)),
     }
-    save_tensors(file, tensors, metadata)
+    save_tensors(file, tensors, metadata | {"checksum": checksum(tensors, metadata)})
 
 
 def load_checkpoint(file: Path, networks: Networks, identity: str) -> int:
