@@ -32,7 +32,7 @@ def export(settings: DictConfig, overrides: list[str]) -> str:
     subject = open_subject(pretrained, config, data, CPU)
     parts = (subject.generator, subject.decoder, subject.scale, subject.class_names or None)
     pipeline = make_pipeline(*parts, config.evaluation.truncation, subject.decoder_name)
-    where = settings.export.push_to or str(out)
+    where = settings.export.push_to or out.resolve().name  # whoever gets the folder has it elsewhere
     card = model_card(pipeline, where, pretrained.facts, record_of(pretrained), license=settings.export.license)
     with told(f"pipeline in {out}", "start the same command again, or set another out"):
         out.mkdir(parents=True, exist_ok=True)

@@ -164,10 +164,10 @@ def _divergence(record: dict[str, Any]) -> str:
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Values by dotted names; of absolute paths the last part alone."""
+    """Values by dotted names; of paths that are no OWNER/NAME on the hub the last part alone."""
     flat: dict[str, Any] = {}
     for key, value in settings.items():
-        local = isinstance(value, str) and Path(value).is_absolute()
+        local = isinstance(value, str) and (value.startswith(("/", ".", "~")) or value.count("/") > 1)
         plain = Path(value).name if local else value
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: plain}
     return flat

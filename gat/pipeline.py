@@ -126,6 +126,13 @@ class GATPipeline(DiffusionPipeline):
         self.labels = class_numbers(names)
         """Class numbers by name, of whole entries and of synonyms."""
 
+    def save_pretrained(self, save_directory: Any, *arguments: Any, **options: Any) -> None:
+        """Write as diffusers' does, without the local paths that the parts were read from (``_name_or_path``)."""
+        for part in (self, self.generator, self.vae):
+            if "_name_or_path" in part.config:
+                part.register_to_config(_name_or_path="")
+        super().save_pretrained(save_directory, *arguments, **options)
+
     def get_label_ids(self, label: str | Sequence[str]) -> list[int]:
         """Class numbers of one name or several; :class:`UserError` for one that no class, or more than one, has."""
         return [self._number(name) for name in ([label] if isinstance(label, str) else label)]

@@ -61,6 +61,18 @@ def test_the_card_has_the_runs_numbers_with_their_protocol(trained: Path, export
     assert record["git"]["commit"] in card
 
 
+def test_no_file_of_an_export_names_a_local_path(trained: Path, exported: Path, tmp_path: Path) -> None:
+    """Nor one that was read again and written elsewhere."""
+    GATPipeline.from_pretrained(exported).save_pretrained(tmp_path / "again")
+    for folder in (exported, tmp_path / "again"):
+        for file in (file for file in folder.rglob("*") if file.is_file()):
+            found = [
+                place for place in (trained, exported.parent, tmp_path) if str(place).encode() in file.read_bytes()
+            ]
+            assert not found, file
+    assert 'from_pretrained("pipeline")' in (exported / "README.md").read_text()
+
+
 def test_an_exported_pipeline_is_a_checkpoint_again(trained: Path, exported: Path) -> None:
     again = load_pretrained(str(exported))
     own = load_pretrained(str(trained / "run")).generator.state_dict()

@@ -142,6 +142,14 @@ def test_local_paths_stay_out(pipe: GATPipeline, record: dict[str, Any]) -> None
     assert "/home/me" not in model_card(pipe, "me/gat", FACTS, record)
 
 
+@pytest.mark.parametrize("given", ["../weights/vae", "~/vae", "./vae", "a/b/vae", "/home/me/vae"])
+def test_of_a_local_autoencoder_the_name_alone_is_stated(pipe: GATPipeline, record: dict[str, Any], given: str) -> None:
+    record["config"]["autoencoder"]["path"] = given
+    assert rows(model_card(pipe, "me/gat", FACTS, record))["`autoencoder.path`"] == ['"vae"']
+    record["config"]["autoencoder"]["path"] = "stabilityai/vae"
+    assert rows(model_card(pipe, "me/gat", FACTS, record))["`autoencoder.path`"] == ['"stabilityai/vae"']
+
+
 # numbers
 
 
