@@ -24,6 +24,7 @@ from omegaconf import OmegaConf
 from analysis.command import REMEDY, run_command
 from analysis.diagnosing import Work, measured, settings_of, work_of
 from analysis.diagnostics import DIAGNOSTICS, Row, Tools
+from analysis.opening import WHICH
 from analysis.tables import PICTURES, picture_name
 from experiments.settings import CONF, SWEEPS, DiagnosticsConfig
 from experiments.study.arguments import FILTERS, find_submissions
@@ -38,12 +39,15 @@ from gat.errors import UserError, require_choice
 from gat.files import replacing, told, write_json
 from gat.platform import choose_device, full_precision, keep_freed_memory
 
-KNOWN = FILTERS | {
-    "results": "folder of the tables (default: results)",
-    "diagnostics": "names, as cknna,samples (default: those of the sweep's file)",
-    "submission": "id of a submission, for its settings instead of the newest's",
-    "training.device": "auto, cpu or cuda (default: auto)",
-}
+KNOWN = (
+    FILTERS
+    | {
+        "results": "folder of the tables (default: results)",
+        "diagnostics": "names, as cknna,samples (default: those of the sweep's file)",
+        "submission": "id of a submission, for its settings instead of the newest's",
+    }
+    | {name: WHICH[name] for name in ("training.device", "paths.prepared", "autoencoder.path")}
+)
 
 
 def asked_of(sweep: str, values: dict[str, str]) -> list[str]:
@@ -139,7 +143,7 @@ def diagnose_sweep(mine: list[Submission], everything: list[Submission], values:
         for name, file in files.items()
     }
     seen = elsewhere(place / f"{newest.sweep}.csv", alike, here, folder).runs
-    found = gathered(runs, states, names, Tools(config, choose_device(values.get("training.device", "auto"))))
+    found = gathered(runs, states, names, Tools(config, choose_device(values.get("training.device", "auto")), values))
     pictures = {
         key: one for key, one in found.pictures.items() if not any((key[1], k) in seen for k in range(one.seed))
     }

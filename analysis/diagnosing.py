@@ -86,7 +86,7 @@ def measured(work: Sequence[Work], tools: Tools) -> list[Result]:
                 it = (
                     it
                     if it and it[0] == one.checkpoint
-                    else (one.checkpoint, opened(str(one.checkpoint), tools.device))
+                    else (one.checkpoint, opened(str(one.checkpoint), tools.device, tools.given))
                 )
                 known = _made(one, it[1], tools)
             results.append((one, known))

@@ -12,8 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
-from experiments.checkpoints import asked_for
-from experiments.settings import CONF, register, typed
+from experiments.checkpoints import DECODERS, asked_for
+from experiments.settings import CONF, plain_settings, register, typed
 from gat.config import Config
 from gat.data.autoencoder import decode
 from gat.data.images import to_uint8
@@ -30,9 +30,10 @@ WHICH = {
     "training.device": "auto, cpu or cuda (default: auto)",
     "evaluation.decoder": "autoencoder to decode with, by hub name or folder (default: the run's)",
     "evaluation.truncation": "psi of the pull of w towards its class mean (default: the run's)",
-    "paths.prepared": "folder of prepared data (default: the run's)",
+    "paths.prepared": "folder of prepared data (default: the run's, if it lies near the run or here)",
+    "autoencoder.path": "the run's own autoencoder, to have a folder opened that its config.yaml names",
 }
-SETTINGS = ("evaluation.decoder", "evaluation.truncation", "paths.prepared")
+SETTINGS = ("evaluation.decoder", "evaluation.truncation", "paths.prepared", "autoencoder.path")
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def opened(where: str, device: torch.device, values: dict[str, str] | None = Non
             OmegaConf.update(settings, name, value)
         except OmegaConfBaseException as error:
             raise UserError(f"{name}={value}: {first_line(error)}") from error
-    pretrained, config = asked_for(settings, [f"{name}={value}" for name, value in given.items()])
+    pretrained, config = asked_for(settings, [f"{name}={value}" for name, value in given.items()], DECODERS)
     data = open_data(pretrained, config)
     return Opened(pretrained, config, open_subject(pretrained, config, data, device), data)
 
@@ -132,7 +133,7 @@ def settings_of(pretrained: Pretrained) -> Config:
     file = pretrained.home / "config.yaml"
     base = OmegaConf.masked_copy(defaults(), [f.name for f in fields(Config)])
     try:
-        return typed(OmegaConf.merge(base, OmegaConf.load(file)))
+        return typed(OmegaConf.merge(base, plain_settings(file)))
     except Exception as error:  # YAML and OmegaConf each raise their own kinds
         raise UserError(f"{file}: not the settings of a run of this version ({first_line(error)})") from error
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from experiments.checkpoints import asked_for
+from experiments.checkpoints import DECODERS, asked_for
 from experiments.settings import SampleConfig
 from gat.config import Config
 from gat.data.workers import told_plainly
@@ -42,7 +42,7 @@ def draw(settings: DictConfig, overrides: list[str]) -> list[str]:
     """
     wanted = cast(SampleConfig, OmegaConf.to_object(settings.sample))
     require_choice("sample.kind", wanted.kind, KINDS)
-    pretrained, config = asked_for(settings, overrides)
+    pretrained, config = asked_for(settings, overrides, DECODERS)
     check_rules(config.evaluation)
     check_classes(wanted, pretrained.generator.dims.num_classes)
     with joined(config.training.device) as processes:

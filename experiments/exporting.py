@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from experiments.checkpoints import asked_for
+from experiments.checkpoints import DECODERS, asked_for
 from gat.errors import UserError, first_line
 from gat.evaluation.subject import open_data, open_subject
 from gat.files import told
@@ -25,7 +25,7 @@ def export(settings: DictConfig, overrides: list[str]) -> str:
 
     Raises :class:`gat.errors.UserError` for every mistake in checkpoint and settings, and where the hub refuses.
     """
-    pretrained, config = asked_for(settings, overrides)
+    pretrained, config = asked_for(settings, overrides, DECODERS)
     out = Path(settings.out) if settings.out else pretrained.place / "pipeline"
     check_place(out, pretrained)
     data = open_data(pretrained, config) if pretrained.kind == "run" else None

@@ -298,6 +298,24 @@ def run_config(settings: DictConfig) -> Config:
     return typed({g: OmegaConf.to_container(settings[g], resolve=True, throw_on_missing=True) for g in groups})
 
 
+def plain_settings(file: Path) -> DictConfig:
+    """Return a run's settings from its file; :class:`UserError` for an interpolation, which could read the environment."""
+    settings = OmegaConf.load(file)
+    if not isinstance(settings, DictConfig):
+        raise UserError(f"{file}: no settings by name: restore the run's own file")
+    if found := _interpolation(OmegaConf.to_container(settings, resolve=False)):
+        raise UserError(f"{file}: holds {found!r}, to be put in from elsewhere: write the value itself in its place")
+    return settings
+
+
+def _interpolation(value: Any) -> str | None:
+    """Return the first text with ``${`` in nested lists and dictionaries."""
+    if isinstance(value, dict | list):
+        inner = value.values() if isinstance(value, dict) else value
+        return next((found for found in map(_interpolation, inner) if found), None)
+    return value if isinstance(value, str) and "${" in value else None
+
+
 def typed(settings: Any) -> Config:
     """A run's settings as :class:`gat.config.Config`, checked against its types."""
     return cast(Config, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), settings)))

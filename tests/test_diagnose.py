@@ -56,7 +56,12 @@ def test_tables_and_pictures(tmp_path: Path, trained: Path, few: None) -> None:
     claims = [one | {"diagnostic": "layer_lpips"} for one in (claim_of("mng"),)]
     submission = swept(tmp_path / "runs", trained, diagnostic_claims=claims)
     names = "layer_lpips,cknna,pca_features,stages,interpolation,samples"
-    given = {"runs": str(tmp_path / "runs"), "results": str(tmp_path), "diagnostics": names}
+    given = {
+        "runs": str(tmp_path / "runs"),
+        "results": str(tmp_path),
+        "paths.prepared": f"{trained}/prepared",
+        "diagnostics": names,
+    }
     told = diagnose(given)
     steps = sorted(
         int(f.stem.removeprefix("step-")) for f in (trained / "run" / "checkpoints").glob("step-*.safetensors")
@@ -81,7 +86,12 @@ def test_what_is_known_is_not_measured_again(
     tmp_path: Path, trained: Path, few: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     swept(tmp_path / "runs", trained)
-    given = {"runs": str(tmp_path / "runs"), "results": str(tmp_path), "diagnostics": "stages"}
+    given = {
+        "runs": str(tmp_path / "runs"),
+        "results": str(tmp_path),
+        "paths.prepared": f"{trained}/prepared",
+        "diagnostics": "stages",
+    }
     diagnose(given)
     table = tmp_path / "mini" / "mng-stages.csv"
     before = table.read_bytes()
@@ -98,12 +108,21 @@ def test_what_is_known_is_not_measured_again(
 def test_evaluations_are_those_of_the_checkpoint(tmp_path: Path, trained: Path, few: None) -> None:
     runs = tmp_path / "runs"
     swept(runs, trained)
-    given = {"runs": str(runs), "results": str(tmp_path), "diagnostics": "evaluations"}
+    given = {
+        "runs": str(runs),
+        "results": str(tmp_path),
+        "paths.prepared": f"{trained}/prepared",
+        "diagnostics": "evaluations",
+    }
     folder = runs / "run-0" / "evaluations"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     last = sorted((runs / "run-0" / "checkpoints").glob("step-*.safetensors"))[-1]
-    checkpoint = {"sha256": opened(str(last), torch.device("cpu")).pretrained.facts["sha256"]}
+    checkpoint = {
+        "sha256": opened(str(last), torch.device("cpu"), {"paths.prepared": f"{trained}/prepared"}).pretrained.facts[
+            "sha256"
+        ]
+    }
     protocol = {"name": "corrected", "id": "p", "truncation": 0.0, "decoder": "own"}
     number = {"kind": "frechet", "value": 1.86, "interval": [1.8, 1.9], "protocol": protocol}
     truncated = number | {"value": 9.0, "protocol": protocol | {"id": "q", "truncation": 0.3}}
@@ -167,7 +186,14 @@ def test_what_was_not_kept_is_told_beside_the_table(tmp_path: Path, trained: Pat
     submission = swept(tmp_path / "runs", trained)
     file = submission.config_file(0)
     file.write_text(file.read_text().replace("keep_steps: null", "keep_steps: 1"))
-    diagnose({"runs": str(tmp_path / "runs"), "results": str(tmp_path), "diagnostics": "layer_lpips"})
+    diagnose(
+        {
+            "runs": str(tmp_path / "runs"),
+            "results": str(tmp_path),
+            "paths.prepared": f"{trained}/prepared",
+            "diagnostics": "layer_lpips",
+        }
+    )
     missing = read_table(tmp_path, "mini", "mng", "layer_lpips").head["missing"]
     assert "arm0, seed 0, step 1: its checkpoint was not kept" in missing
 
@@ -178,7 +204,14 @@ def test_a_run_that_kept_no_checkpoint_does_not_end_the_others_diagnosis(
     swept(tmp_path / "runs", trained)
     for file in (tmp_path / "runs/run-0/checkpoints").iterdir():
         file.unlink()
-    diagnose({"runs": str(tmp_path / "runs"), "results": str(tmp_path), "diagnostics": "stages"})
+    diagnose(
+        {
+            "runs": str(tmp_path / "runs"),
+            "results": str(tmp_path),
+            "paths.prepared": f"{trained}/prepared",
+            "diagnostics": "stages",
+        }
+    )
     table = read_table(tmp_path, "mini", "mng", "stages")
     assert list(table.rows["arm"]) == ["arm1"]
     assert table.head["missing"] == ["arm2, seed 0", "arm0, seed 0, step 4: its checkpoint was not kept"]
@@ -187,7 +220,7 @@ def test_a_run_that_kept_no_checkpoint_does_not_end_the_others_diagnosis(
 def test_a_sweep_that_was_run_on_two_machines(tmp_path: Path, trained: Path, few: None) -> None:
     claims = [one | {"diagnostic": "stages"} for one in (claim_of("mng"),)]
     swept(tmp_path / "one", trained, diagnostic_claims=claims)
-    results = {"results": str(tmp_path), "diagnostics": "stages"}
+    results = {"results": str(tmp_path), "paths.prepared": f"{trained}/prepared", "diagnostics": "stages"}
     diagnose({"runs": str(tmp_path / "one")} | results)
     first = read_table(tmp_path, "mini", "mng", "stages")
     collected = pd.DataFrame([["arm0", 0, "finished", "run-0"]], columns=["arm", "seed", "status", "run"])
@@ -212,7 +245,14 @@ def test_a_sweep_that_was_run_on_two_machines(tmp_path: Path, trained: Path, few
 def test_measured_as_submitted(tmp_path: Path, trained: Path) -> None:
     """Not as the study says by now."""
     swept(tmp_path / "runs", trained, diagnostics=asdict(FEW))
-    diagnose({"runs": str(tmp_path / "runs"), "results": str(tmp_path), "diagnostics": "stages"})
+    diagnose(
+        {
+            "runs": str(tmp_path / "runs"),
+            "results": str(tmp_path),
+            "paths.prepared": f"{trained}/prepared",
+            "diagnostics": "stages",
+        }
+    )
     assert read_table(tmp_path, "mini", "mng", "stages").head["settings"]["samples"] == FEW.samples
 
 

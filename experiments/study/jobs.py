@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 from submitit.helpers import DelayedSubmission
 
 from experiments.exits import exits
-from experiments.settings import typed
+from experiments.settings import plain_settings, typed
 from gat.config import Config
 from gat.errors import Interrupted, LostProcessError, UserError
 from gat.files import replacing
@@ -28,9 +27,7 @@ EXIT_TERMINATED = 128 + signal.SIGTERM
 def read_config(file: Path) -> Config:
     """A frozen configuration; :class:`UserError` if the code no longer knows its settings."""
     try:
-        settings = OmegaConf.load(file)
-        assert isinstance(settings, DictConfig)
-        return typed(settings)
+        return typed(plain_settings(file))
     except Exception as error:  # YAML and omegaconf each raise their own kinds
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{file}: not a configuration of this version ({reason}): submit the sweep again") from error

@@ -33,6 +33,11 @@ def settled(path: str) -> str:
     return str(Path(path).resolve()) if Path(path).is_dir() else path
 
 
+def autoencoder_name(autoencoder: AutoencoderConfig) -> str:
+    """What a manifest calls the autoencoder: its hub name or absolute path, ``tiny`` for one that was trained here."""
+    return settled(autoencoder.path) if autoencoder.kind == "pretrained" and autoencoder.path else "tiny"
+
+
 def prepared_folder(data: DataConfig, autoencoder: AutoencoderConfig, cache: Path) -> Path:
     """Where the set of these settings lives: named after the source, the size and a hash of the settings."""
     digest = hashlib.sha256(json.dumps(identity(data, autoencoder), sort_keys=True).encode()).hexdigest()[:8]

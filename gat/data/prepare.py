@@ -15,7 +15,7 @@ from gat.config import AutoencoderConfig, DataConfig
 from gat.data.autoencoder import weights_digest
 from gat.data.claims import lock_file, missing_parts, part_count
 from gat.data.crops import corrupt_message
-from gat.data.identity import FORMAT_VERSION, identity, prepared_folder, settled
+from gat.data.identity import FORMAT_VERSION, autoencoder_name, identity, prepared_folder
 from gat.data.making import CorruptPart, Maker
 from gat.data.parts import Part, PartInfo, part_file, read_info
 from gat.data.plan import Plan, plan, set_lock
@@ -132,7 +132,7 @@ def manifest_of(planned: Plan, parts: list[PartInfo], labels: NDArray[np.int64])
         latent_channels=planned.moments_shape[0] // 2,
         latent_side=planned.moments_shape[1],
         image_px=planned.data.resolution_px,
-        autoencoder=settled(own.path) if own.kind == "pretrained" and own.path else "tiny",
+        autoencoder=autoencoder_name(own),
         autoencoder_sha256=weights_digest(planned.model),
         scale=own.scale if own.scale is not None else float(planned.model.config["scaling_factor"]),
         moments_error=(sum(part.squared_error for part in parts) / squares) ** 0.5 if squares else 0.0,

@@ -9,7 +9,7 @@ from diffusers import AutoencoderKL
 
 from gat.config import Config
 from gat.data.autoencoder import load_autoencoder, weights_digest
-from gat.data.identity import prepared_folder
+from gat.data.identity import autoencoder_name, prepared_folder
 from gat.data.prepare import open_prepared
 from gat.data.prepared import MANIFEST, PreparedSet
 from gat.errors import UserError
@@ -102,7 +102,13 @@ def open_images(config: Config) -> PreparedSet:
             f"{folder}: the prepared images are not there: give paths.prepared=FOLDER, or prepare them with "
             "experiments/prepare.py"
         )
-    return open_prepared(folder, config.data)
+    data = open_prepared(folder, config.data)
+    if data.manifest.autoencoder != autoencoder_name(config.autoencoder):
+        raise UserError(
+            f"{folder / MANIFEST}: names the autoencoder {data.manifest.autoencoder!r}, not that of these settings, "
+            f"{autoencoder_name(config.autoencoder)!r}: delete that folder, and prepare it again"
+        )
+    return data
 
 
 def _pipeline_settings(folder: Path) -> tuple[float, list[str], str]:
