@@ -9,6 +9,7 @@
 Averaged weights (``ema``) are taken where there are several. Pickles are read as tensors alone (:mod:`gat.state_dicts`).
 """
 
+import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,16 @@ from gat.files import sha256
 from gat.models import Generator
 from gat.models.generator import GeneratorDims
 from gat.release import load_generator
-from gat.state_dicts import AVERAGED, PLAIN, StateDict, read_weights, state_in, unwrapped
+from gat.state_dicts import (
+    AVERAGED,
+    PLAIN,
+    StateDict,
+    diffusers_file,
+    read_diffusers,
+    read_weights,
+    state_in,
+    unwrapped,
+)
 
 DISCRIMINATOR_SIGNS = ("patch_embed.weight", "logit_linear.weight", "final_layer.1.weight")
 RELEASE_SIGN = "y_embedder.embedding_table.weight"
@@ -95,10 +105,23 @@ def fetch(where: str) -> Path:
 def _from_folder(folder: Path) -> Pretrained:
     if (folder / PIPELINE_INDEX).is_file():
         return _from_pipeline(folder)
+    if stored := diffusers_file(folder):
+        return _from_generator_alone(folder, stored[0])
     checkpoints = sorted((folder / "checkpoints").glob("step-*.safetensors"))
     if not checkpoints:
         raise UserError(f"checkpoint={folder}: holds neither {PIPELINE_INDEX} nor checkpoints/: give {WHAT_THERE_IS}")
     return _from_run(checkpoints[-1])
+
+
+def _from_generator_alone(folder: Path, file: Path) -> Pretrained:
+    """The release's conversion without its pipeline, which needs no other part; :class:`UserError` for ours, which does."""
+    tensors, files = read_diffusers(file)
+    if RELEASE_SIGN in tensors:
+        return _made(_generator(file, unwrapped(tensors)), "conversion", files, "generator", folder)
+    raise UserError(
+        f"checkpoint={folder}: is a part of a pipeline, without its {PIPELINE_INDEX} and its autoencoder: give the folder of "
+        "the whole pipeline, the one above as a rule"
+    )
 
 
 def _from_file(file: Path, where: str) -> Pretrained:
@@ -106,7 +129,7 @@ def _from_file(file: Path, where: str) -> Pretrained:
         tensors = read_weights(file)
         if any(key.startswith(f"{part}.") for part in ("ema", "generator", "discriminator") for key in tensors):
             return _from_run(file)
-        return _made(_generator(file, unwrapped(tensors)), "release", file, "generator", None)
+        return _made(_generator(file, unwrapped(tensors)), "release", [file], "generator", None)
     if file.suffix in PICKLES:
         return _from_pickle(file)
     raise UserError(f"checkpoint={where}: {file.suffix or 'a file without a suffix'} is unknown: give {WHAT_THERE_IS}")
@@ -121,7 +144,7 @@ def _from_run(file: Path) -> Pretrained:
     generator = Generator(GeneratorDims(**json.loads(metadata["generator"])))
     _take(generator, tensors, file)
     home = file.parent.parent if (file.parent.parent / "config.yaml").is_file() else None
-    return _made(generator, "run", file, "ema", home, step=int(metadata["step"]))
+    return _made(generator, "run", [file], "ema", home, step=int(metadata["step"]))
 
 
 def _from_pickle(file: Path) -> Pretrained:
@@ -132,7 +155,7 @@ def _from_pickle(file: Path) -> Pretrained:
         if "discriminator" in content:
             raise UserError(NO_GENERATOR.format(file)) from error
         raise UserError(f"{file}: {error}: give {WHAT_THERE_IS}") from error
-    return _made(_generator(file, state), "release", file, key, None, step=_step(content.get("steps")))
+    return _made(_generator(file, state), "release", [file], key, None, step=_step(content.get("steps")))
 
 
 def _step(given: Any) -> int | None:
@@ -149,12 +172,14 @@ def _step(given: Any) -> int | None:
 
 
 def _from_pipeline(folder: Path) -> Pretrained:
-    file = folder / PIPELINE_WEIGHTS
-    if not file.is_file():
+    stored = diffusers_file(folder / "generator")
+    if stored is None:
         raise UserError(f"{folder}: has no {PIPELINE_WEIGHTS}: fetch the whole folder again, or export it anew")
-    tensors = read_weights(file)
+    file = stored[0]
+    tensors, files = read_diffusers(file)
+    tensors = unwrapped(tensors)
     if RELEASE_SIGN in tensors:
-        return _made(_generator(file, tensors), "conversion", file, "generator", folder)
+        return _made(_generator(file, tensors), "conversion", files, "generator", folder)
     try:
         config = json.loads((file.parent / "config.json").read_text(encoding="utf-8"))
         given = {key: value for key, value in config.items() if not key.startswith("_")}
@@ -164,7 +189,7 @@ def _from_pipeline(folder: Path) -> Pretrained:
             f"{file.parent}/config.json: not a generator's ({first_line(error)}): export it anew"
         ) from error
     _take(generator, tensors, file)
-    return _made(generator, "pipeline", file, "generator", folder)
+    return _made(generator, "pipeline", files, "generator", folder)
 
 
 def _generator(file: Path, state: StateDict) -> Generator:
@@ -186,7 +211,10 @@ def _take(generator: Generator, tensors: dict[str, Tensor], file: Path) -> None:
 
 
 def _made(
-    generator: Generator, kind: str, file: Path, weights: str, home: Path | None, step: int | None = None
+    generator: Generator, kind: str, files: list[Path], weights: str, home: Path | None, step: int | None = None
 ) -> Pretrained:
-    facts = {"checkpoint": str(file), "kind": kind, "sha256": sha256(file), "weights": weights, "step": step}
-    return Pretrained(generator.float().requires_grad_(False).eval(), kind, file, facts, home)
+    """Of ``files``, the first of which stands for all; the digest of several is that of their digests."""
+    digests = [sha256(file) for file in files]
+    digest = digests[0] if len(files) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    facts = {"checkpoint": str(files[0]), "kind": kind, "sha256": digest, "weights": weights, "step": step}
+    return Pretrained(generator.float().requires_grad_(False).eval(), kind, files[0], facts, home)

@@ -5,8 +5,10 @@ besides tensors; what other libraries unpickle is read so inside :func:`tensors_
 """
 
 import argparse
+import json
 import os
 import pickle
+import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +30,11 @@ COUNTER = "n_averaged"  # of torch.optim.swa_utils.AveragedModel
 BARE = "state dict"
 DEEPEST = 3
 KEYS_SHOWN = 8
+OF_DIFFUSERS = re.compile(
+    r"diffusion_pytorch_model(?:\.(?P<variant>\w+))?\.(?P<kind>safetensors|bin)"
+    r"(?P<index>\.index(?:\.(?P<of>\w+))?\.json)?"
+)
+"""A file of weights, or the index of its shards, as diffusers names them."""
 FORCED = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 StateDict = dict[str, Tensor]
@@ -54,6 +61,39 @@ def read_weights(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{file}: holds a {type(content).__name__}, not a checkpoint or state dict: give another file")
     return content
+
+
+def diffusers_file(folder: Path) -> tuple[Path, str | None] | None:
+    """Return the file of a model's weights in diffusers' layout, or the index of its shards, and its variant; None if none.
+
+    Safetensors go before pickles, and weights of no variant before others; :class:`UserError` if variants are left to choose.
+    """
+    found = []
+    for file in folder.glob("diffusion_pytorch_model*"):
+        if match := OF_DIFFUSERS.fullmatch(file.name):
+            variant = match["variant"] or match["of"] or ""
+            found.append((match["kind"] == "bin", variant, bool(match["index"]), file))
+    if not found:
+        return None
+    pickled, variant, _, file = min(found)
+    variants = sorted({other for kind, other, *_ in found if kind == pickled})
+    if variant and len(variants) > 1:
+        raise UserError(
+            f"{folder}: holds the variants {', '.join(variants)}: leave one there, or give the weights without one"
+        )
+    return file, variant or None
+
+
+def read_diffusers(file: Path) -> tuple[dict[str, Any], list[Path]]:
+    """Return the tensors of a file or index of :func:`diffusers_file`, and the files they lie in."""
+    if file.suffix != ".json":
+        return read_weights(file), [file]
+    try:
+        names = sorted(set(json.loads(file.read_text(encoding="utf-8"))["weight_map"].values()))
+        shards = [file.parent / Path(name).name for name in names]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{file}: not an index of shards ({first_line(error)}): fetch it again") from error
+    return {key: value for shard in shards for key, value in read_weights(shard).items()}, shards
 
 
 def state_in(content: Mapping[Any, Any], keys: tuple[str, ...], depth: int = DEEPEST) -> tuple[str, StateDict]:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from gat.data.sources import load_digits
 from gat.errors import UserError
 from gat.rng import seeded_init
 from tests.data_helpers import CPU, autoencoder_config, random_autoencoder, without_network
+from tests.test_pretrained import Evil
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 REMEDY = (
@@ -279,3 +281,22 @@ def test_channels_that_cannot_be(channels: list[int]) -> None:
     config: AutoencoderConfig = autoencoder_config(channels=channels)
     with pytest.raises(UserError, match=r"autoencoder\.channels=.* must be multiples of 8"):
         build_tiny(config)
+
+
+@pytest.mark.parametrize("how", [{"variant": "fp16"}, {"max_shard_size": "20KB"}, {"safe_serialization": False}])
+def test_as_diffusers_may_have_written_it(tmp_path: Path, how: dict[str, Any]) -> None:
+    """As a variant, in shards, as a pickle."""
+    model = random_autoencoder()
+    model.save_pretrained(tmp_path, **how)
+    assert not (tmp_path / "diffusion_pytorch_model.safetensors").exists()
+    assert weights_digest(load_autoencoder(str(tmp_path))) == weights_digest(model)
+
+
+def test_an_autoencoder_as_a_pickle_runs_no_code(tmp_path: Path) -> None:
+    random_autoencoder().save_pretrained(tmp_path / "vae", safe_serialization=False)
+    (weights,) = (tmp_path / "vae").glob("*.bin")
+    assert load_autoencoder(str(tmp_path / "vae")).config.latent_channels == 4
+    torch.save({"weight": Evil(tmp_path / "run")}, weights)
+    with pytest.raises(UserError, match="vae' cannot be loaded"):
+        load_autoencoder(str(tmp_path / "vae"))
+    assert not (tmp_path / "run").exists()

@@ -19,6 +19,7 @@ from tests.conftest import section
 from tests.data_helpers import without_network
 from tests.released import training_checkpoint, write_checkpoint, write_conversion
 
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 Vectors = dict[str, Tensor]
 
 
@@ -179,6 +180,88 @@ def test_a_pipeline_folder_that_is_not_whole(tmp_path: Path, reference: Vectors)
     weights.unlink()
     refused(folder, "has no generator/diffusion_pytorch_model.safetensors")
     assert state
+
+
+def sharded(folder: Path, state: Vectors, kind: str) -> None:
+    """Two shards and their index, or one file, as diffusers names them; ``kind`` is what stands before the suffix."""
+    variant, _, suffix = kind.rpartition(".")
+    stem, of = "diffusion_pytorch_model" + (f".{variant}" if variant else ""), f".{variant}" if variant else ""
+    names = sorted(state)
+    halves = {f"{stem}-0000{i + 1}-of-00002.{suffix}": names[i::2] for i in range(2)}
+    for name, keys in halves.items():
+        part = {key: state[key].contiguous() for key in keys}
+        save_file(part, folder / name) if suffix == "safetensors" else torch.save(part, folder / name)
+    index = {"metadata": {}, "weight_map": {key: name for name, keys in halves.items() for key in keys}}
+    (folder / f"diffusion_pytorch_model.{suffix}.index{of}.json").write_text(json.dumps(index))
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "bin", "fp16.safetensors", "fp16.bin"])
+@pytest.mark.parametrize("shards", [1, 2])
+@pytest.mark.parametrize("alone", [False, True])
+def test_weights_as_diffusers_writes_them(
+    tmp_path: Path, reference: Vectors, kind: str, shards: int, alone: bool
+) -> None:
+    folder = write_conversion(tmp_path / "GAT", reference)
+    expected = load_pretrained(str(folder))
+    weights = folder / "generator" / "diffusion_pytorch_model.safetensors"
+    state = load_file(weights)
+    weights.unlink()
+    if shards == 2:
+        sharded(weights.parent, state, kind)
+    else:
+        file = weights.with_name(f"diffusion_pytorch_model.{kind}")
+        save_file(state, file) if kind.endswith("safetensors") else torch.save(state, file)
+    found = load_pretrained(str(weights.parent if alone else folder))
+    assert (found.kind, found.home) == ("conversion", weights.parent if alone else folder)
+    assert len(found.facts["sha256"]) == 64
+    ours, theirs = found.generator.state_dict(), expected.generator.state_dict()
+    assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
+    assert found.source.is_file()
+
+
+def test_the_digest_of_shards_changes_with_each(tmp_path: Path, reference: Vectors) -> None:
+    folder = write_conversion(tmp_path / "GAT", reference)
+    weights = folder / "generator" / "diffusion_pytorch_model.safetensors"
+    state = load_file(weights)
+    weights.unlink()
+    digests = set()
+    for key in ("w_avg", *sorted(state)[:2]):  # one of each shard
+        sharded(weights.parent, state | {key: state[key] + 1}, "safetensors")
+        digests.add(load_pretrained(str(folder)).facts["sha256"])
+    assert len(digests) == 3
+
+
+def test_parts_that_are_missing_or_left_to_choose(tmp_path: Path, reference: Vectors) -> None:
+    folder = write_conversion(tmp_path / "GAT", reference)
+    weights = folder / "generator" / "diffusion_pytorch_model.safetensors"
+    state = load_file(weights)
+    for variant in ("bf16", "fp16"):
+        save_file(state, weights.with_name(f"diffusion_pytorch_model.{variant}.safetensors"))
+    load_pretrained(str(folder))  # that of no variant
+    weights.unlink()
+    refused(folder, "generator: holds the variants bf16, fp16: leave one there")
+    for file in weights.parent.glob("*.safetensors"):
+        file.unlink()
+    sharded(weights.parent, state, "safetensors")
+    (weights.parent / "diffusion_pytorch_model-00002-of-00002.safetensors").unlink()
+    refused(folder, r"00002-of-00002\.safetensors: not a whole safetensors file \(No such file")
+    (weights.parent / "diffusion_pytorch_model.safetensors.index.json").write_text("{}")
+    refused(folder, r"index\.json: not an index of shards")
+
+
+def test_shards_lie_in_their_folder(tmp_path: Path, reference: Vectors) -> None:
+    """Whatever an index says, nothing outside is opened."""
+    folder = write_conversion(tmp_path / "GAT", reference)
+    weights = folder / "generator" / "diffusion_pytorch_model.safetensors"
+    weights.rename(tmp_path / "w.safetensors")
+    index = {"weight_map": dict.fromkeys(load_file(tmp_path / "w.safetensors"), "../../w.safetensors")}
+    weights.with_name(f"{weights.name}.index.json").write_text(json.dumps(index))
+    refused(folder, r"generator/w\.safetensors: not a whole safetensors file \(No such file")
+
+
+def test_a_generator_of_ours_alone_names_what_it_lacks(tmp_path: Path, reference: Vectors) -> None:
+    save_file(load_generator(section(reference, "generator.")).float().state_dict(), tmp_path / WEIGHTS)
+    refused(tmp_path, r"is a part of a pipeline, without its model_index\.json and its autoencoder: give the folder of")
 
 
 def test_a_hub_name_without_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from gat.config import Config
 from gat.errors import UserError
 from gat.pretrained import load_pretrained
 from tests.conftest import composed
-from tests.data_helpers import CPU, random_autoencoder
+from tests.data_helpers import CPU
 from tests.test_pretrained import Evil
 
 Theirs = Callable[..., Path]
@@ -127,15 +127,3 @@ def test_nothing_of_the_environment_is_read(theirs: Theirs, monkeypatch: pytest.
         with pytest.raises(UserError, match=re.escape("'${oc.env:HF_TOKEN}'")) as refused:
             read()
         assert "the-secret" not in str(refused.value)
-
-
-def test_an_autoencoder_as_a_pickle_runs_no_code(tmp_path: Path) -> None:
-    from gat.data.autoencoder import load_autoencoder
-
-    random_autoencoder().save_pretrained(tmp_path / "vae", safe_serialization=False)
-    (weights,) = (tmp_path / "vae").glob("*.bin")
-    assert load_autoencoder(str(tmp_path / "vae")).config.latent_channels == 4
-    torch.save({"weight": Evil(tmp_path / "run")}, weights)
-    with pytest.raises(UserError, match="vae' cannot be loaded"):
-        load_autoencoder(str(tmp_path / "vae"))
-    assert not (tmp_path / "run").exists()

@@ -6,7 +6,7 @@ Shapes: B batch, P image side in pixels, C latent channels, H latent side.
 import hashlib
 from collections.abc import Sized
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -22,6 +22,7 @@ from gat.data.images import to_signed
 from gat.errors import UserError, first_line
 from gat.platform import one_thread
 from gat.rng import make_generator, seeded_init
+from gat.state_dicts import diffusers_file
 
 LOGVAR_RANGE = (-30.0, 20.0)
 SCALE_SAMPLES = 4096
@@ -39,8 +40,10 @@ class Images(Sized, Protocol):
 
 def load_autoencoder(path: str, setting: str = "autoencoder.path") -> AutoencoderKL:
     """A frozen AutoencoderKL by hub name or local folder; :class:`UserError`, naming ``setting``, if it cannot be had."""
+    stored = diffusers_file(Path(path)) if Path(path).is_dir() else None
+    how: dict[str, Any] = {"variant": stored[1] if stored else None, "low_cpu_mem_usage": False}
     try:
-        model, loaded = AutoencoderKL.from_pretrained(path, low_cpu_mem_usage=False, output_loading_info=True)
+        model, loaded = AutoencoderKL.from_pretrained(path, output_loading_info=True, **how)
     except Exception as error:  # the hub's client, the network and the file formats each raise their own kinds
         raise UserError(
             f"autoencoder {path!r} cannot be loaded ({first_line(error)}): without network, put its config.json and "
