@@ -104,9 +104,9 @@ def judged(sweep: str, stated: dict[str, Any], results: Path, study: str) -> Jud
     if evidence.look < len(looks) - 1:
         level = level_at(evidence.look, looks, evidence.alpha)
         notes += [f"looked at with {evidence.planned} of {looks[-1]} seeds per arm (level {level:.3g})"]
-    judged_seeds = {arm: ended_of(seen).get(arm, 0) for arm in ended}
+    counted = ended_of(fewest_seeds(rows, claim["seeds"]))
     floor = noise_floor(replace(evidence, table=rows, planned=claim["seeds"]))
-    return Judged(sweep, claim, found, outcomes, seeds_of(judged_seeds, claim["seeds"]), notes, floor, levels)
+    return Judged(sweep, claim, found, outcomes, seeds_of(counted, claim["seeds"]), notes, floor, levels)
 
 
 def ended_of(rows: pd.DataFrame) -> dict[str, int]:

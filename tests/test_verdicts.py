@@ -353,3 +353,11 @@ def test_mixed_protocols(tmp_path: Path) -> None:
     write_results(tmp_path, "mng", [row | {"protocol": row["arm"]} for row in mng_table(A, B)])
     with pytest.raises(UserError, match="has distances of 5 protocols, which are not comparable"):
         judged("mng", CLAIM, tmp_path, "mini")
+
+
+def test_any_seeds_count_and_no_more_than_planned(tmp_path: Path) -> None:
+    """Seeds 10 to 12 are judged as 0 to 2 would be; a fourth, added after looking, would turn the order and is not seen."""
+    rows = [row | {"seed": row["seed"] + 10} for row in mng_table([10.0, 10.5, 9.5, 900.0], [20.0, 20.5, 19.5, 1.0])]
+    write_results(tmp_path, "mng", rows, claim=CLAIM)
+    one = judged("mng", CLAIM, tmp_path, "mini")
+    assert (CLAIM["seeds"], one.verdict, one.seeds) == (3, "confirmed", "3 of 3")
