@@ -6,7 +6,7 @@ Whoever calls :func:`divide` on the same files shares the work: torchrun's ranks
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gat.files import lock, one_at_a_time
+from gat.files import lock, one_at_a_time, remove_leftovers
 
 
 def divide(files: Sequence[Path], make: Callable[[int], None]) -> None:
@@ -20,8 +20,7 @@ def divide(files: Sequence[Path], make: Callable[[int], None]) -> None:
             place.parent.mkdir(parents=True, exist_ok=True)
             with place.open("w", encoding="utf-8") as stream:
                 if lock(stream, wait=False) and not files[i].exists():  # neither under way nor made meanwhile
-                    for killed in files[i].parent.glob(f".{files[i].name}.????????"):
-                        killed.unlink()
+                    remove_leftovers(files[i])
                     make(i)
         for i in missing(files)[:1]:
             with one_at_a_time(lock_file(files[i]), f"making {files[i]}"):

@@ -8,10 +8,13 @@ import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from gat.errors import UserError
+
+HEX_DIGITS = "[0-9a-f]" * 8  # the end of a half-written file's name, as a pattern
 
 
 @contextmanager
@@ -23,6 +26,13 @@ def replacing_path(file: Path) -> Iterator[Path]:
         partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def remove_leftovers(file: Path) -> None:
+    """Remove what killed processes left of writing ``file``; for the holder of a lock that all its writers take."""
+    for left in file.parent.glob(f".{escape(file.name)}.{HEX_DIGITS}"):
+        if left.is_file():
+            left.unlink()
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from gat.config import LoaderConfig, TeacherConfig
 from gat.data.loader import GB, image_batches
 from gat.data.prepared import PreparedSet
 from gat.errors import UserError, first_line, require_choice
-from gat.files import one_at_a_time, replacing_path
+from gat.files import one_at_a_time, remove_leftovers, replacing_path
 from gat.objective.adversarial import TeacherTokens
 from gat.objective.alignment import TRANSLATIONS
 from gat.platform import full_precision
@@ -218,8 +218,8 @@ def _fill_cache(
     files: list[Path], data: PreparedSet, teacher: Teacher, workers: int | None, device: torch.device
 ) -> None:
     """Compute and write the tokens: on disk from the beginning, so that memory is bounded."""
-    for killed in (partial for file in files for partial in file.parent.glob(f".{file.name}.????????")):
-        killed.unlink()
+    for file in files:
+        remove_leftovers(file)
     count = len(data)
     shapes = ((2, count, teacher.width), (2, count, teacher.tokens, teacher.width))
     with ExitStack() as stack:

@@ -71,6 +71,14 @@ def test_a_killed_process_leaves_its_shard_to_the_next(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".shard-*"))
 
 
+def test_a_folder_that_looks_like_a_leftover_is_left_alone(tmp_path: Path) -> None:
+    backup, left = tmp_path / ".shard-0.20250101", tmp_path / ".shard-0.0123abcd"
+    backup.mkdir()
+    left.touch()
+    work(tmp_path, 0)
+    assert (backup.is_dir(), left.exists()) == (True, False)
+
+
 def test_an_error_leaves_the_shard_missing(tmp_path: Path) -> None:
     def fail(i: int) -> None:
         if i == 3:

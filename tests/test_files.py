@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gat.files import replacing
+from gat.files import remove_leftovers, replacing
 
 
 def test_file_appears_at_the_end(tmp_path: Path) -> None:
@@ -42,6 +42,16 @@ def test_two_writers_at_once(tmp_path: Path) -> None:
             second.write(b"short")
         assert file.read_bytes() == b"short"
     assert file.read_bytes() == b"a long first text"
+
+
+def test_leftovers_are_half_written_files_of_that_name_alone(tmp_path: Path) -> None:
+    """A folder, a longer name, a suffix that is no hexadecimal number and a name that is a pattern are left alone."""
+    kept = [".b[1].json.notes123", ".b[1].json.0123abcde", ".b1.json.0123abcd", ".c.json.0123abcd"]
+    for name in (*kept, ".b[1].json.0123abcd"):
+        (tmp_path / name).touch()
+    (tmp_path / ".b[1].json.20250101").mkdir()
+    remove_leftovers(tmp_path / "b[1].json")
+    assert {file.name for file in tmp_path.iterdir()} == {*kept, ".b[1].json.20250101"}
 
 
 def text_calls_without_encoding(source: str) -> list[int]:

@@ -157,6 +157,8 @@ def test_killed_in_the_middle_of_a_shard(tmp_path: Path, kind: str, alone: dict[
     assert stamps(kept) == before
     if kind != "npz":
         (out / "../.set.npz.0a1b2c3d").unlink()  # not of this kind
+    if kind != "png":
+        (out / ".000011.png.0a1b2c3d").unlink()
     assert tree(tmp_path / "killed") == alone
 
 
@@ -174,6 +176,19 @@ def test_killed_between_the_last_shard_and_the_end(
             write(out, kind)
     write(out, kind, nobody)
     assert tree(tmp_path / "killed") == alone
+
+
+def test_hidden_files_of_the_user_are_left_alone(tmp_path: Path, kind: str, alone: dict[str, bytes]) -> None:
+    """Beside the samples, and in their folder, finished or not: files and folders named like half-written ones."""
+    out = tmp_path / "mine/set"
+    own = {".backup.20250101": "folder", ".notes.markdown": "file", "../.set.npz.20250101": "folder"}
+    for name, what in own.items():
+        (out / name).mkdir(parents=True) if what == "folder" else (out / name).write_text("mine")
+    for _ in range(2):
+        write(out, kind)
+        assert {name: "folder" if (out / name).is_dir() else "file" for name in own if (out / name).exists()} == own
+    (out / ".notes.markdown").unlink()
+    assert tree(tmp_path / "mine") == alone
 
 
 def test_finished_samples_are_left_alone(tmp_path: Path, kind: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import IO
 
 from gat.data.parts import info_file, part_file
-from gat.files import lock
+from gat.files import lock, remove_leftovers
 
 PART_ROWS = 4096
 
@@ -39,8 +39,7 @@ class Claims:
         if not lock(stream, wait=False) or info_file(self.folder, part).exists():  # being made, or made meanwhile
             stream.close()
             return False
-        for killed in self.folder.glob(f".{part_file(self.folder, part).name}.????????"):
-            killed.unlink()
+        remove_leftovers(part_file(self.folder, part))
         self.locks[part] = stream
         return True
 

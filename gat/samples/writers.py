@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from glob import escape
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,7 +30,7 @@ from numpy.typing import NDArray
 from gat.data.codec import encode_image
 from gat.division import divide
 from gat.errors import UserError, require_choice
-from gat.files import one_at_a_time, replacing, told, write_json
+from gat.files import HEX_DIGITS, one_at_a_time, remove_leftovers, replacing, told, write_json
 from gat.platform import cores
 from gat.processes import ALONE, Processes
 
@@ -134,15 +133,21 @@ class Writer(ABC):
 
     def close(self) -> None:
         """Assemble the shards, unless somebody has; remove what only the making needed, and what killed processes left."""
-        if self.finished() and not any(self.out.glob(".*")):
+        folders = [self.out / ".shards", self.out / ".locks"]
+        if self.finished() and not any(place.exists() for place in (self.lock, *folders, *self.leftovers())):
             return
         with one_at_a_time(self.lock, f"finishing {self.out}"):
             if not self.finished():
                 self.assemble()
-            for folder in (".shards", ".locks"):
-                shutil.rmtree(self.out / folder, ignore_errors=True)
-            for file in (*self.out.glob(".*.????????"), self.lock):
+            for folder in folders:
+                shutil.rmtree(folder, ignore_errors=True)
+            for file in (*self.leftovers(), self.lock):
                 file.unlink(missing_ok=True)
+
+    def leftovers(self) -> list[Path]:
+        """Return the files in OUT that killed processes left half-written; no others, whatever they are called."""
+        names = {f".{file.name}" for file in (self.out / "samples.json", *self.units, *self.products())}
+        return [file for file in self.out.glob(f".*.{HEX_DIGITS}") if file.stem in names and file.is_file()]
 
 
 class PngWriter(Writer):
@@ -231,8 +236,7 @@ class NpzWriter(Writer):
     def assemble(self) -> None:
         """The archive: the shards' images one after another, then the classes."""
         (file,) = self.products()
-        for killed in file.parent.glob(f".{escape(file.name)}.????????"):
-            killed.unlink()
+        remove_leftovers(file)
         with replacing(file) as stream, zipfile.ZipFile(stream, "w") as archive:
             with archive.open("arr_0.npy", "w", force_zip64=True) as member:
                 write_header(member, len(self.labels), np.load(self.units[0], mmap_mode="r"))
