@@ -142,6 +142,21 @@ def test_a_damaged_shard_is_made_again(trained: Path, tmp_path: Path, monkeypatc
     assert evaluate(*typed)["numbers"].keys() == {NAME.format(8)}
 
 
+def test_a_shard_that_cannot_be_read_this_once_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "shard-00000.safetensors"
+    save_tensors(file, {"a": torch.zeros(1)})
+
+    def fail(_: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(features, "load_file", fail)
+    with pytest.raises(
+        UserError, match=r"shard-00000\.safetensors: cannot be read \(Input/output error\): start the same"
+    ):
+        features._read(file)
+    assert file.exists()
+
+
 def test_a_generator_that_draws_no_numbers(tmp_path: Path, reference: dict[str, Tensor]) -> None:
     content = {"ema": training_checkpoint(reference)["ema"]}
     content["ema"]["final_layers.3.linear.bias"] = content["ema"]["final_layers.3.linear.bias"] * float("nan")

@@ -198,6 +198,50 @@ def test_interrupted_training_begins_anew(case: Case, monkeypatch: pytest.Monkey
     assert not any(p.requires_grad for p in made.model.parameters())
 
 
+def test_autoencoder_that_cannot_be_read_costs_no_part(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Damaged, or unreadable this once: the parts that were made with it stay, and the line says how to go on."""
+    folder = planned(case, TINY).folder
+    (folder / "part-00000.arrow").write_bytes(b"days of work")
+    names, weights = names_in(folder), folder / "autoencoder" / "diffusion_pytorch_model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:100])
+    message = rf"{folder}/autoencoder' cannot be loaded .* restore the file, or delete {folder} to prepare it again$"
+    with pytest.raises(UserError, match=message):
+        planned(case, TINY)
+    assert names_in(folder) == names
+    weights.write_bytes(whole)
+
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AutoencoderKL, "from_pretrained", fail)
+        with pytest.raises(UserError, match=r"Input/output error\): start the same command again"):
+            planned(case, TINY)
+    assert names_in(folder) == names
+    assert planned(case, TINY).folder == folder
+
+
+def test_training_that_fails_removes_only_a_plan_of_this_call(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan that an interrupted call left may be another process's, and stays."""
+    case.corrupt("bee/1.png")
+    with pytest.raises(UserError, match="1 of 12 images are corrupt"):
+        planned(case, TINY)
+    assert_nothing_left(case.cache)
+    case.mend()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "save_autoencoder", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            planned(case, TINY)
+    case.corrupt("bee/1.png")
+    folder = prepared_folder(case.data, TINY, case.cache)
+    with pytest.raises(UserError, match=rf"corrupt.* \(where files are removed or added, delete {folder}\)$"):
+        planned(case, TINY)
+    assert names_in(folder) == {"plan.json", "files.feather"}
+    case.mend()
+    assert planned(case, TINY).folder == folder
+
+
 def test_one_plans_the_others_wait(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     trained: list[int] = []
     together = threading.Barrier(3)
@@ -267,11 +311,21 @@ def test_something_else_in_the_way(case: Case, found: str) -> None:
 
 def test_what_a_killed_planning_left_is_removed(case: Case) -> None:
     case.cache.mkdir(exist_ok=True)
-    left = case.cache / f".{case.folder.name}.0123abcd"
+    left = case.cache / f".{case.folder.name}.planning"
     left.mkdir()
     (left / "files.feather").write_bytes(b"half a list")
     planned(case)
-    assert not left.exists()
+    assert names_in(case.cache) == {case.folder.name, set_lock(case.folder).name}
+
+
+def test_what_a_user_keeps_beside_the_set_is_left_alone(case: Case) -> None:
+    """A backup of the set, of which planning finds nothing."""
+    backup, notes = (case.cache / f".{case.folder.name}.{end}" for end in ("20250101", "markdown"))
+    backup.mkdir(parents=True)
+    (backup / "manifest.json").write_text("all of it")
+    notes.write_text("mine")
+    planned(case)
+    assert (names_in(backup), notes.read_text()) == ({"manifest.json"}, "mine")
 
 
 def test_autoencoder_with_other_weights_than_before(case: Case) -> None:

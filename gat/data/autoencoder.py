@@ -27,6 +27,7 @@ from gat.state_dicts import diffusers_file
 LOGVAR_RANGE = (-30.0, 20.0)
 SCALE_SAMPLES = 4096
 NORM_GROUPS = 8
+OWN = "autoencoder"  # folder of a prepared set's tiny autoencoder
 DIGESTS: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
 
@@ -38,23 +39,33 @@ class Images(Sized, Protocol):
         ...
 
 
-def load_autoencoder(path: str, setting: str = "autoencoder.path") -> AutoencoderKL:
-    """A frozen AutoencoderKL by hub name or local folder; :class:`UserError`, naming ``setting``, if it cannot be had."""
+def load_autoencoder(path: str, setting: str = "autoencoder.path", remedy: str | None = None) -> AutoencoderKL:
+    """A frozen AutoencoderKL by hub name or local folder.
+
+    :class:`UserError` if it cannot be had, with the ``remedy`` (None: to set ``setting`` to a folder).
+    """
     stored = diffusers_file(Path(path)) if Path(path).is_dir() else None
     how: dict[str, Any] = {"variant": stored[1] if stored else None, "low_cpu_mem_usage": False}
     try:
         model, loaded = AutoencoderKL.from_pretrained(path, output_loading_info=True, **how)
     except Exception as error:  # the hub's client, the network and the file formats each raise their own kinds
-        raise UserError(
-            f"autoencoder {path!r} cannot be loaded ({first_line(error)}): without network, put its config.json and "
-            f"diffusion_pytorch_model.safetensors into a folder and set {setting}=FOLDER"
-        ) from error
+        fetch = (
+            "without network, put its config.json and diffusion_pytorch_model.safetensors into a folder and set "
+            f"{setting}=FOLDER"
+        )
+        raise UserError(f"autoencoder {path!r} cannot be loaded ({first_line(error)}): {remedy or fetch}") from error
     if loaded["missing_keys"]:  # diffusers leaves them at random values
         raise UserError(
             f"autoencoder {path!r}: its weights lack {loaded['missing_keys'][0]} ({len(loaded['missing_keys'])} in all): "
-            "they belong to another config.json; fetch both again"
+            f"{remedy or 'they belong to another config.json; fetch both again'}"
         )
     return model.requires_grad_(False).eval()
+
+
+def load_own_autoencoder(folder: Path) -> AutoencoderKL:
+    """Load the tiny autoencoder of the prepared set in ``folder``; :class:`UserError` if it is damaged."""
+    again = f"start the same command again; if it stays so, restore the file, or delete {folder} to prepare it again"
+    return load_autoencoder(str(folder / OWN), remedy=again)
 
 
 def weights_digest(model: nn.Module) -> str:

@@ -7,7 +7,6 @@ autoencoder/    the tiny autoencoder
 
 import json
 import shutil
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,10 @@ from diffusers import AutoencoderKL
 
 from gat.config import AutoencoderConfig, DataConfig
 from gat.data.autoencoder import (
+    OWN,
     check_channels,
     load_autoencoder,
+    load_own_autoencoder,
     save_autoencoder,
     train_tiny_autoencoder,
     weights_digest,
@@ -35,7 +36,6 @@ from gat.files import one_at_a_time, write_json
 AUTOENCODER_SEED = 0
 PLAN = "plan.json"
 FILES = "files.feather"
-OWN_AUTOENCODER = "autoencoder"
 AUTOENCODER = "autoencoder_sha256"
 
 
@@ -76,12 +76,17 @@ def plan(data: DataConfig, autoencoder: AutoencoderConfig, cache: Path, device: 
     folder = prepared_folder(data, autoencoder, cache)
     with one_at_a_time(set_lock(folder), f"preparing {folder}"):
         digest = weights_digest(pretrained) if pretrained else None
+        new = not folder.exists()
         source = _planned_source(folder, data, autoencoder, digest)
-        try:
-            model = pretrained or _tiny(folder, source, data, autoencoder, device)
-        except UserError:  # no part is made yet: once mended, the source is listed anew
-            shutil.rmtree(folder)
-            raise
+        if pretrained is None and not (folder / OWN).exists():
+            try:
+                _train_tiny(folder, source, data, autoencoder, device)
+            except UserError as error:
+                if not new:
+                    raise UserError(f"{error} (where files are removed or added, delete {folder})") from error
+                shutil.rmtree(folder)  # made by this call: the next one lists the source again
+                raise
+        model = pretrained or load_own_autoencoder(folder)
     return Plan(folder, source, data, autoencoder, model.to(device))
 
 
@@ -112,9 +117,8 @@ def _planned_source(folder: Path, data: DataConfig, autoencoder: AutoencoderConf
     if folder.exists():
         raise UserError(f"{folder} is in the way and is no prepared set: remove it")
     source = open_source(data.source, data.root)
-    for killed in folder.parent.glob(f".{folder.name}.????????"):  # the lock is ours now
-        shutil.rmtree(killed)
-    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+    partial = folder.with_name(f".{folder.name}.planning")
+    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
     partial.mkdir()
     try:
         if isinstance(source, FolderSource):
@@ -170,15 +174,12 @@ def _pretrained(path: str | None) -> AutoencoderKL:
     return load_autoencoder(path)
 
 
-def _tiny(
+def _train_tiny(
     folder: Path, source: ImageSource, data: DataConfig, config: AutoencoderConfig, device: torch.device
-) -> AutoencoderKL:
-    """The tiny autoencoder of the set, trained now if it has none. What is loaded is what was written."""
-    own = folder / OWN_AUTOENCODER
-    if not own.exists():
-        model = train_tiny_autoencoder(TrainingImages(source, data), config, AUTOENCODER_SEED, device)
-        partial = folder / f".{OWN_AUTOENCODER}"
-        shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
-        save_autoencoder(model, partial)
-        partial.rename(own)
-    return load_autoencoder(str(own))
+) -> None:
+    """Train the tiny autoencoder of the set, and write it."""
+    model = train_tiny_autoencoder(TrainingImages(source, data), config, AUTOENCODER_SEED, device)
+    partial = folder / f".{OWN}"
+    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+    save_autoencoder(model, partial)
+    partial.rename(folder / OWN)

@@ -24,7 +24,7 @@ from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gat.data.autoencoder import load_autoencoder, weights_digest
+from gat.data.autoencoder import OWN, load_autoencoder, load_own_autoencoder, weights_digest
 from gat.data.identity import FORMAT_VERSION
 from gat.data.parts import REMEDY, Part, PartInfo, part_file
 from gat.errors import UserError
@@ -139,8 +139,8 @@ class PreparedSet:
 
     def autoencoder(self) -> AutoencoderKL:
         """What decodes this set's latents; :class:`UserError` if it is no longer the one that encoded them."""
-        own = self.folder / "autoencoder"
-        model = load_autoencoder(str(own) if own.exists() else self.manifest.autoencoder)
+        own = self.folder / OWN
+        model = load_own_autoencoder(self.folder) if own.exists() else load_autoencoder(self.manifest.autoencoder)
         if weights_digest(model) != self.manifest.autoencoder_sha256:
             raise UserError(
                 f"autoencoder {str(own) if own.exists() else self.manifest.autoencoder!r} has other weights than the one "

@@ -19,7 +19,7 @@ from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from tqdm import tqdm
 
 from gat.division import divide, missing
-from gat.errors import UserError
+from gat.errors import UserError, first_line
 from gat.evaluation.classifier import ClassRecognizer
 from gat.evaluation.extractors import extractor_tag
 from gat.evaluation.samples import Samples
@@ -92,7 +92,11 @@ class SampleFeatures:
 def _read(file: Path) -> dict[str, Tensor]:
     try:
         return load_file(file)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
+        raise UserError(
+            f"{file}: cannot be read ({error.strerror or first_line(error)}): start the same command again"
+        ) from error
+    except SafetensorError as error:
         file.unlink(missing_ok=True)
         raise UserError(f"{file}: is damaged and was removed: start the same command again") from error
 
