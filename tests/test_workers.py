@@ -2,14 +2,17 @@
 
 import multiprocessing
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from gat.data import workers
@@ -28,6 +31,8 @@ class Squares(Dataset[tuple[int, int]]):
         if key == -2:
             os.kill(os.getpid(), signal.SIGKILL)
         if key == -3:
+            raise UserError("/data/a\nb.png: cannot be opened\x1b[2J")
+        if key == -4:
             raise ZeroDivisionError("an error of ours")
         return key * key, os.getpid()
 
@@ -168,6 +173,12 @@ def test_mistake_in_one_line(count: int) -> None:
     assert str(error) == "image 7: mend it"
 
 
+@BOTH
+def test_mistake_in_a_file_whose_name_has_two_lines(count: int) -> None:
+    error = error_of(lambda: squares([1, -3, 2], count))
+    assert str(error) == "/data/a\\nb.png: cannot be opened\\x1b[2J"
+
+
 def test_workers_end_after_a_mistake() -> None:
     """Although the error is still held: no collection of garbage has to wait for them."""
     before = set(multiprocessing.active_children())
@@ -178,7 +189,7 @@ def test_workers_end_after_a_mistake() -> None:
 
 @BOTH
 def test_errors_of_ours_are_not_dressed_up(count: int) -> None:
-    error = error_of(lambda: squares([1, -3, 2], count))
+    error = error_of(lambda: squares([1, -4, 2], count))
     assert type(error) is ZeroDivisionError
     assert "an error of ours" in str(error)
 
@@ -189,6 +200,65 @@ def test_worker_that_is_killed() -> None:
     assert str(error).startswith("a process that reads images has died (DataLoader worker (pid")
     assert str(error).endswith("): if memory ran out, set fewer loader.workers; the same command goes on from there")
     assert "\n" not in str(error)
+
+
+class WithoutRoom(Dataset[tuple[int, Tensor, list[bytes]]]):
+    """More than its process may write to a file, of which PyTorch makes shared memory; a small value at first."""
+
+    def __getitem__(self, key: int) -> tuple[int, Tensor, list[bytes]]:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, resource.RLIM_INFINITY))
+        return os.getpid(), torch.full((2**17 if key else 2**10,), key, dtype=torch.uint8), [b"a", bytes([key])]
+
+
+def time_is_up(*_: object) -> NoReturn:
+    raise TimeoutError
+
+
+@pytest.fixture
+def within_seconds() -> Iterator[None]:
+    """Waiting for ever would be an error of the main process."""
+    before = signal.signal(signal.SIGALRM, time_is_up)
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("within_seconds")
+def test_shared_memory_runs_full() -> None:
+    with pytest.warns(UserWarning, match=r"/dev/shm is full: images come through pipes.*--shm-size"):
+        values = list(read_ahead(WithoutRoom(), range(6), 2))
+    assert [value[1].unique().tolist() for value in values] == [[key] for key in range(6)]
+    assert [len(value[1]) for value in values] == [2**10] + 5 * [2**17]
+    assert [value[2] for value in values] == [[b"a", bytes([key])] for key in range(6)]
+    assert os.getpid() not in {value[0] for value in values}
+
+
+def test_no_shared_memory_for_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "shared_bytes", lambda: 2 * workers.QUEUE_BYTES - 1)
+    with pytest.warns(UserWarning, match="/dev/shm is full: the main process reads all images itself"):
+        assert {process for _, process in read_ahead(Squares(), range(3), 2)} == {os.getpid()}
+    assert os.getpid() not in {process for _, process in read_ahead(Squares(), range(3), 1)}
+
+
+class Stuck(Dataset[int]):
+    """A disk that does not answer."""
+
+    def __getitem__(self, key: int) -> int:
+        time.sleep(60)
+        return key
+
+
+@pytest.mark.usefixtures("within_seconds")
+def test_workers_that_are_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "TIMEOUT_S", 1)
+    before = set(multiprocessing.active_children())
+    error = error_of(lambda: list(read_ahead(Stuck(), range(4), 1)))
+    assert type(error) is UserError
+    assert str(error).startswith("the processes that read images gave none for 1 s: ")
+    for reader in set(multiprocessing.active_children()) - before:
+        reader.join(5)  # the end of this process would wait for them too
+    assert set(multiprocessing.active_children()) <= before
 
 
 def test_workers_die_with_their_parent() -> None:

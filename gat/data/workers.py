@@ -2,14 +2,20 @@
 
 import ctypes
 import os
+import pickle
+import shutil
 import signal
 import traceback
+import warnings
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from multiprocessing.context import ForkContext, ForkProcess
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_convert
 
 from gat.errors import UserError
 from gat.platform import cores
@@ -18,6 +24,10 @@ SMALL = 10_000  # images; fewer are read without worker processes, unless they a
 MOST = 16
 PREFETCH = 4
 SCHEDULERS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT)
+TIMEOUT_S = 600
+SHARED_MEMORY = Path("/dev/shm")
+QUEUE_BYTES = 2**17  # shared memory that a worker's queues need
+REMEDY = "give the container more shared memory (docker run --shm-size=8g)"
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -41,26 +51,106 @@ def read_ahead(
 ) -> Generator[Any, None, None]:
     """``reader[key]`` for every key, by ``workers`` processes (0: by this one), each ``prefetch`` keys ahead.
 
-    ``pin``: into pinned memory. :class:`UserError` if a worker raises one, or dies.
+    ``pin``: into pinned memory. Where shared memory is short, batches come through pipes, and with none at all this process
+    reads. :class:`UserError` if a worker raises one, dies, or gives nothing for 10 minutes.
     """
+    if workers and shared_bytes() < workers * QUEUE_BYTES:
+        warnings.warn(f"{SHARED_MEMORY} is full: the main process reads all images itself; {REMEDY}", stacklevel=2)
+        workers = 0
     loader = DataLoader(
-        reader,
+        Sender(reader) if workers else reader,
         sampler=keys,
         batch_size=None,
         num_workers=workers,
         prefetch_factor=prefetch if workers else None,
         pin_memory=pin,
+        timeout=TIMEOUT_S if workers else 0,
+        multiprocessing_context=ReaderContext() if workers else None,
         worker_init_fn=live_with_parent,
         generator=torch.Generator(),  # its seeds are not used: leave the global one alone
     )
     with told_plainly():
         try:
-            yield from loader
+            for value in loader:
+                yield received(value)
         except Exception as error:
             traceback.clear_frames(
                 error.__traceback__
             )  # they hold the workers, in a cycle whose collection would stall
             raise
+
+
+class Packed(NamedTuple):
+    """A value as bytes, which pass through a pipe instead of shared memory."""
+
+    content: bytes
+
+
+class Mistake(NamedTuple):
+    """The message of a worker's :class:`UserError`."""
+
+    message: str
+
+
+class Sender(Dataset[Any]):
+    """``reader`` in a worker: moves what it reads to shared memory while there is room, and packs it from then on.
+
+    PyTorch shares it later, in a thread whose errors nobody sees: the main process would wait for ever.
+    """
+
+    def __init__(self, reader: Dataset[Any]) -> None:
+        self.reader, self.room = reader, True
+
+    def __getitem__(self, key: Any) -> Any:
+        try:
+            value = default_convert(self.reader[key])
+        except UserError as error:
+            return Mistake(str(error))
+        if self.room:
+            try:
+                for tensor in tensors_in(value):
+                    tensor.share_memory_()
+            except RuntimeError:  # of PyTorch: no space left
+                self.room = False
+        return value if self.room else Packed(pickle.dumps(value))
+
+
+def received(value: Any) -> Any:
+    """Unpack what a :class:`Sender` sent; :class:`UserError` if it made a mistake."""
+    if isinstance(value, Mistake):
+        raise UserError(value.message)
+    if isinstance(value, Packed):
+        warnings.warn(f"{SHARED_MEMORY} is full: images come through pipes, which is slower; {REMEDY}", stacklevel=2)
+        return pickle.loads(value.content)
+    return value
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """The tensors of a value, which may be nested tuples and lists."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple | list):
+        for part in value:
+            yield from tensors_in(part)
+
+
+def shared_bytes() -> int:
+    """Free room of the shared memory."""
+    return shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else 0
+
+
+class Reader(ForkProcess):
+    """A worker. It ignores SIGTERM, so that ending it means killing it."""
+
+    def terminate(self) -> None:
+        """Kill it."""
+        self.kill()
+
+
+class ReaderContext(ForkContext):
+    """Starts workers."""
+
+    Process = Reader
 
 
 def live_with_parent(_worker: int) -> None:
@@ -76,15 +166,18 @@ def live_with_parent(_worker: int) -> None:
 
 @contextmanager
 def told_plainly() -> Iterator[None]:
-    """A worker's :class:`UserError` without the worker's traceback, and one in place of PyTorch's if a worker was killed.
+    """Raise :class:`UserError` in place of PyTorch's error if a worker was killed, or is stuck.
 
     PyTorch raises that one wherever the main thread happens to be, so whatever runs between two batches belongs inside too.
     """
     try:
         yield
-    except UserError as error:
-        raise UserError(str(error).strip().splitlines()[-1].removeprefix("gat.errors.UserError: ")) from None
     except RuntimeError as error:
+        if str(error).startswith("DataLoader timed out"):
+            raise UserError(
+                f"the processes that read images gave none for {TIMEOUT_S} s: see whether their disk answers, or set "
+                "loader.workers=0; the same command goes on from there"
+            ) from None
         if not str(error).startswith("DataLoader worker"):
             raise
         raise UserError(
