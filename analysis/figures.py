@@ -115,10 +115,10 @@ def draw_all(values: dict[str, str]) -> list[str]:
         finish(figure, source, stem_of(source, name), allow_partial=allow_partial)
         written.append(f"{stem_of(source, name)}.png, .pdf" + (f" ({len(source.gaps)} gaps)" if source.gaps else ""))
     if gaps:
-        told = "\n".join(f"  {name}: {'; '.join(missing)}" for name, missing in gaps.items())
+        told = "; ".join(f"{name}: {', '.join(missing)}" for name, missing in gaps.items())
         raise UserError(
             f"{len(written)} figures written, {len(gaps)} not, as records are missing (run them and collect again, or draw "
-            f"what there is by allow_partial=true):\n{told}"
+            f"what there is by allow_partial=true): {told}"
         )
     return written
 

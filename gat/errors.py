@@ -1,11 +1,25 @@
 """The one exception that means "the user can mend this"."""
 
+import unicodedata
+
+UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # control characters, bytes that are no UTF-8, ends of lines and paragraphs
+
 
 class UserError(ValueError):
     """A mistake in the input, told in one line: the offending value and the remedy.
 
-    Commands print it without a traceback and exit with code 2.
+    Commands print it without a traceback and exit with code 2. It stays one line whatever a file is called.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(escaped(message.strip()))
+
+
+def escaped(text: str) -> str:
+    r"""Return ``text`` with what would break a line or a terminal, such as a newline in a file's name, as ``\n``."""
+    return "".join(
+        char.encode("unicode_escape").decode() if unicodedata.category(char) in UNPRINTABLE else char for char in text
+    )
 
 
 def first_line(error: Exception) -> str:

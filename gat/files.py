@@ -12,7 +12,7 @@ from glob import escape
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-from gat.errors import UserError
+from gat.errors import UserError, escaped
 
 HEX_DIGITS = "[0-9a-f]" * 8  # the end of a half-written file's name, as a pattern
 
@@ -68,7 +68,8 @@ def one_at_a_time(file: Path, doing: str) -> Iterator[None]:
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w", encoding="utf-8") as stream:
         if not lock(stream, wait=False):
-            print(f"waiting for another process that is {doing} ({file})", file=sys.stderr, flush=True)  # noqa: T201
+            line = escaped(f"waiting for another process that is {doing} ({file})")
+            print(line, file=sys.stderr, flush=True)  # noqa: T201
             lock(stream, wait=True)
         yield
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from pathlib import Path
 from typing import NoReturn
 
@@ -175,6 +176,23 @@ def test_corrupt_images_are_counted_and_the_first_named(case: Case) -> None:
     with pytest.raises(UserError, match=message):
         case.prepare()
     assert finished_parts(case.folder) == [1]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_name_of_two_lines_is_shown_escaped_and_whole(case: Case, workers: int) -> None:
+    """Corrupt, left out, and gone since the files were listed."""
+    file = case.root / "ant" / "a\nb.png"
+    shown = f"{case.root}/ant/a\\nb.png: "
+    file.write_bytes(b"no image")
+    with pytest.raises(UserError, match=rf"first: {re.escape(shown)}not a readable image [^\n]*$"):
+        case.prepare(workers)
+    file.unlink()
+    with pytest.raises(UserError, match=rf"^{re.escape(shown)}cannot be opened \(No such file"):
+        case.prepare(workers)
+    file.write_bytes(b"no image")
+    case.prepare(workers, on_corrupt="skip")
+    (line,) = (case.folder / SKIPPED).read_text().splitlines()
+    assert line.startswith(shown)
 
 
 def test_mended_images_are_all_that_is_made_again(case: Case, whole: Case, monkeypatch: pytest.MonkeyPatch) -> None:

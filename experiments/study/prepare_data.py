@@ -16,7 +16,7 @@ from gat.data.plan import read_plan
 from gat.data.prepare import prepare
 from gat.data.prepared import MANIFEST, PreparedSet
 from gat.data.workers import told_plainly
-from gat.errors import UserError
+from gat.errors import UserError, escaped
 from gat.files import lock, told
 from gat.platform import choose_device, full_precision, keep_freed_memory
 from gat.teachers import cached_tokens
@@ -72,7 +72,7 @@ def describe(prepared: PreparedSet, began: float) -> str:
     lines += [f"  {len(m.parts)} parts, {prepared.bytes / 1e6:.1f} MB"]
     peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     lines += [f"  {time.perf_counter() - began:.1f} s, at most {peak / 2**20:.2f} GiB in one process"]
-    return "\n".join(lines)
+    return "\n".join(map(escaped, lines))
 
 
 def progress(config: Config) -> str:
