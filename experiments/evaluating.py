@@ -30,6 +30,7 @@ from gat.files import told, write_json
 from gat.platform import choose_device, full_precision, git_state, hardware, keep_freed_memory, versions
 from gat.pretrained import Pretrained
 from gat.processes import Processes, joined
+from gat.training.check import check_classes
 
 FOLDER = "evaluations"
 OF_REAL_IMAGES = ("kid", "precision", "recall")  # kinds that are compared with measure.reference_images of them
@@ -72,6 +73,8 @@ def evaluate(settings: DictConfig, overrides: list[str]) -> dict[str, Any] | Non
         with told(where, REMEDY), told_plainly(), full_precision():
             with processes.main_first():
                 subject = given_images(given, config) if pretrained is None else generated(pretrained, config, device)
+            if subject.data is not None and subject.samples.labels is not None:
+                check_classes(config.evaluation, subject.data.num_classes)
             folder = Path(settings.out) if settings.out else subject.place / FOLDER
             folder.mkdir(parents=True, exist_ok=True)
             evaluator = evaluator_of(subject, config, measure, device, processes)

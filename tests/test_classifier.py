@@ -108,6 +108,13 @@ def test_classifier_of_a_prepared_set(tmp_path: Path, digits: Labelled, monkeypa
     assert trained.held_out_accuracy > 0.8
 
 
+def test_one_class(digits: Labelled) -> None:
+    """Of a large set, all whose images that are looked at may be of one class."""
+    images = digits[0][:20]
+    with pytest.raises(UserError, match=r"20 images are too few .*1 class.*: set evaluation\.classifier=false"):
+        ClassRecognizer(images, np.zeros(20, np.int64))
+
+
 def test_too_few_images(digits: Labelled) -> None:
     images, labels = digits
     for count in (10, 30):  # one of each class; three of each, of which a fifth is fewer than ten

@@ -1,5 +1,6 @@
 """The classifier trained on the data set: sure of digits, the same every time, and an extractor like any other."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,16 +8,20 @@ import pytest
 import torch
 
 from gat.data.images import center_crop
+from gat.data.prepare import prepare
 from gat.data.prepared import PreparedSet
 from gat.data.sources import load_digits
 from gat.errors import UserError
 from gat.evaluation import dataset_classifier as module
 from gat.evaluation.dataset_classifier import FILE, dataset_classifier, held_out_accuracy
 from gat.evaluation.extractors import extractor_tag
+from gat.training import trainer
+from gat.training.check import check
+from gat.training.evaluation import RunEvaluation
 from gat.training.results import numbers_of
 from gat.training.run import run
 from tests.conftest import compose_config
-from tests.data_helpers import CPU
+from tests.data_helpers import CPU, write_image_folder
 from tests.prepared import write_prepared
 from tests.small_run import SMALL, write_images
 
@@ -68,6 +73,38 @@ def test_what_it_cannot_be_trained_on(tmp_path: Path) -> None:
     (tmp_path / "damaged" / FILE).write_bytes(b"no weights")
     with pytest.raises(UserError, match=rf"{FILE}: is not the classifier of this set .*: delete it"):
         dataset_classifier(data, CPU)
+
+
+def one_class(folder: Path) -> tuple[str, ...]:
+    """Overrides of a small run on eight images of one class."""
+    write_image_folder(folder / "images", ("faces",), 8)
+    paths = (f"data.root={folder}/images", f"paths.prepared={folder}/prepared", f"paths.run={folder}/run")
+    return (*SMALL, *paths, "teacher=none", "objective.alignment_weight=0")
+
+
+@pytest.mark.parametrize("setting", ["extractor=classifier", "also_extractors=[classifier]"])
+def test_one_class_is_told_before_its_images_are_prepared(tmp_path: Path, setting: str) -> None:
+    config = compose_config(*one_class(tmp_path), f"evaluation.{setting}")
+    with pytest.raises(UserError, match="the features of 'classifier' need at least 2 classes, and the data has 1"):
+        run(config)
+    assert not (tmp_path / "prepared").exists()
+    check(replace(config, evaluation=replace(config.evaluation, samples=0)))  # nothing is measured
+
+
+def test_one_class_has_no_class_accuracy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line says so before the images are prepared; the run ends with its other numbers."""
+    config = compose_config(*one_class(tmp_path), "evaluation.classifier=true")
+    line = pytest.warns(UserWarning, match="one class: class accuracy .* is left out")
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "prepare", lambda *_: 1 / 0)
+        with line, pytest.raises(ZeroDivisionError):
+            run(config)
+    with pytest.warns(UserWarning, match="one class"):
+        record = run(config)
+    assert record is not None
+    assert list(numbers_of(record["final_metrics"])) == ["FD-EfficientNetLite0-8"]
+    data = prepare(config.data, config.autoencoder, tmp_path / "prepared", CPU)
+    assert RunEvaluation(config, data, CPU).evaluator.names() == ["FD-EfficientNetLite0-8"]
 
 
 def test_a_run_is_measured_in_several_features(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Data sources: labels, order and pixels of each, and what each says to a mistake."""
 
 import gzip
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from gat.data import sources
 from gat.data.folder import FolderSource
-from gat.data.sources import load_digits, open_source, read_idx
+from gat.data.sources import class_count, load_digits, open_source, read_idx
 from gat.errors import UserError
 from tests.data_helpers import random_images, write_image_folder
 
@@ -159,3 +160,16 @@ def test_image_folder(tmp_path: Path) -> None:
 def test_root_not_set(name: str) -> None:
     with pytest.raises(UserError, match=rf"data\.root is not set: data\.source={name} needs data\.root=FOLDER"):
         open_source(name, None)
+
+
+def test_classes_are_counted_without_listing_the_images(tmp_path: Path) -> None:
+    (tmp_path / "folders" / "empty").mkdir(parents=True)
+    (tmp_path / "folders" / "cat").mkdir()
+    (tmp_path / "repa" / "vae-sd").mkdir(parents=True)
+    labels = {"labels": [["a.npy", 0], ["b.npy", 0], ["c.npy", 3]]}
+    (tmp_path / "repa" / "vae-sd" / "dataset.json").write_text(json.dumps(labels))
+    assert class_count("digits", None) == 10
+    assert class_count("image_folder", str(tmp_path / "folders")) == 2
+    assert class_count("repa", str(tmp_path / "repa")) == 2
+    assert class_count("image_folder", str(tmp_path / "nowhere")) is None
+    assert class_count("repa", str(tmp_path / "folders")) is None

@@ -65,7 +65,7 @@ def open_repa(root: Path) -> RepaSource:
             raise UserError(
                 f"data.root={root}: {file} and {feature} stand at the same place of the sorted lists: no pair"
             )
-    labels = read_labels(root / FEATURES / LABELS, features)
+    labels = read_labels(root, features)
     absent = sorted(set(range(labels.max() + 1)) - set(labels.tolist()))
     if absent:
         raise UserError(
@@ -97,8 +97,9 @@ def last_number(name: str) -> int | None:
     return int(numbers[-1]) if numbers else None
 
 
-def read_labels(file: Path, features: Sequence[str]) -> NDArray[np.int64]:
-    """Classes (n,) of ``features``; :class:`UserError` if the file does not give each a whole number from 0."""
+def labels_in(root: Path) -> dict[str, Any]:
+    """Return the labels that ``dataset.json`` lists, by file; :class:`UserError` if it lists none, or a file twice."""
+    file = root / FEATURES / LABELS
     try:
         pairs = json.loads(file.read_text(encoding="utf-8"))["labels"]
         labels = {str(name).replace("\\", "/"): label for name, label in pairs}
@@ -106,6 +107,12 @@ def read_labels(file: Path, features: Sequence[str]) -> NDArray[np.int64]:
         raise UserError(f"{file}: no list of labels ({error}): run REPA's dataset_tools.py with labels") from error
     if len(labels) < len(pairs):
         raise UserError(f"{file}: lists {len(pairs) - len(labels)} files twice: make it anew")
+    return labels
+
+
+def read_labels(root: Path, features: Sequence[str]) -> NDArray[np.int64]:
+    """Classes (n,) of ``features``; :class:`UserError` if ``dataset.json`` does not give each a whole number from 0."""
+    file, labels = root / FEATURES / LABELS, labels_in(root)
     for feature in features:
         label = labels.get(feature)
         if not isinstance(label, int) or label < 0:

@@ -4,6 +4,7 @@ import gzip
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -11,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gat.data.folder import open_image_folder
-from gat.data.repa import open_repa
+from gat.data.folder import class_folders, open_image_folder
+from gat.data.repa import labels_in, open_repa
 from gat.errors import UserError, require_choice
 
 SOURCES = ("digits", "fashion_mnist", "image_folder", "repa")
@@ -82,6 +83,19 @@ def open_source(source: str, root: str | None) -> ImageSource:
     if root is None:
         raise UserError(f"data.root is not set: data.source={source} needs data.root=FOLDER")
     return (open_repa if source == "repa" else open_image_folder)(Path(root))
+
+
+@cache
+def class_count(source: str, root: str | None) -> int | None:
+    """Return the number of classes without listing the images; None where it cannot be had (opening the source says why)."""
+    if source in ("digits", "fashion_mnist"):
+        return 10
+    try:
+        if source == "repa":
+            return len({str(label) for label in labels_in(Path(root or "")).values()})
+        return len(class_folders(Path(root or "")))
+    except UserError:
+        return None
 
 
 def load_digits() -> ArraySource:

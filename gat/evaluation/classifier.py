@@ -23,7 +23,7 @@ class ClassRecognizer:
     """Trained on real uint8 images (count, P, P, 3) with labels (count,); ``held_out_accuracy`` is on a fifth not seen.
 
     After the hold-out figure the classifier is trained on all of them; :func:`chosen_rows` says which of a large set to take.
-    Raises :class:`UserError` for too few images to hold a fifth out.
+    Raises :class:`UserError` for too few images to hold a fifth out, or one class alone.
     """
 
     def __init__(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
@@ -32,12 +32,12 @@ class ClassRecognizer:
             train_x, test_x, train_y, test_y = train_test_split(
                 inputs, targets, test_size=HELD_OUT, random_state=0, stratify=targets
             )
+            self.held_out_accuracy = float(SVC(C=10).fit(train_x, train_y).score(test_x, test_y))
+            self.classifier = SVC(C=10).fit(inputs, targets)
         except ValueError as error:
             raise UserError(
                 f"{len(targets)} images are too few to train a classifier on ({error}): set evaluation.classifier=false"
             ) from error
-        self.held_out_accuracy = float(SVC(C=10).fit(train_x, train_y).score(test_x, test_y))
-        self.classifier = SVC(C=10).fit(inputs, targets)
 
     def classes(self, images: Tensor) -> Tensor:
         """Predict the classes (B,), on the CPU, of uint8 images (B, 3, P, P)."""

@@ -148,8 +148,13 @@ class Evaluator:
 
     @cached_property
     def recognizer(self) -> ClassRecognizer | None:
-        """Return the classifier trained on the set's images; None if it is off or there is no set."""
-        return recognizer(self.data) if self.config.classifier and self.data is not None else None
+        """Return the classifier trained on the set's images; None if it is off or there is no set of several classes."""
+        return recognizer(self.data) if self.data is not None and self._recognizes else None
+
+    @property
+    def _recognizes(self) -> bool:
+        """Whether class accuracy is measured: asked for, and images of several classes are there."""
+        return self.config.classifier and self.data is not None and self.data.num_classes > 1
 
     @cached_property
     def compared(self) -> dict[str, Compared]:
@@ -178,7 +183,7 @@ class Evaluator:
             for metric in self._metrics(name)
             for kind in kinds.get(metric, (metric,))
         ]
-        if self.config.classifier and self.data is not None and labelled:
+        if self._recognizes and labelled:
             names += ["class_accuracy", "class_accuracy_real_held_out"]
         measured = self.data is not None and self.decoder is not None and FRECHET in self.measure.metrics
         if self.config.reconstruction and self.data is not None and measured:

@@ -1,9 +1,12 @@
-"""Mistakes in the configuration, told before any work. Quick to import: neither data nor teacher nor autoencoder code."""
+"""Mistakes in the configuration, told before any work. Quick to import: neither teacher nor autoencoder code."""
 
+import warnings
 from dataclasses import asdict
 
-from gat.config import Config, TrainingConfig
+from gat.config import Config, EvaluationConfig, TrainingConfig
+from gat.data.sources import class_count
 from gat.errors import UserError, require_choice
+from gat.evaluation.kinds import CLASSIFIER
 from gat.evaluation.protocol import check_rules
 from gat.mng import FORMS, SCHEDULES
 from gat.models.sizes import body_of, find_size
@@ -53,11 +56,27 @@ def check(config: Config) -> None:
     check_rules(config.evaluation)
     if config.evaluation.samples < 0:
         raise UserError(f"evaluation.samples={config.evaluation.samples} must be positive, or 0 for no evaluation")
+    rules = config.evaluation
+    if rules.samples and (rules.classifier or CLASSIFIER in (rules.extractor, *rules.also_extractors)):
+        check_classes(rules, class_count(config.data.source, config.data.root))
     if (config.loader.workers or 0) < 0 or config.loader.prefetch < 1:
         raise UserError(
             f"loader.workers={config.loader.workers} and loader.prefetch={config.loader.prefetch} must be at least 0 and 1"
         )
     check_successors(config)
+
+
+def check_classes(rules: EvaluationConfig, count: int | None) -> None:
+    """Warn that one class has no class accuracy; :class:`UserError` for features that tell apart. ``count``: of classes."""
+    if count != 1:
+        return
+    if CLASSIFIER in (rules.extractor, *rules.also_extractors):
+        raise UserError(
+            f"evaluation.extractor={rules.extractor}, evaluation.also_extractors={rules.also_extractors}: the features of "
+            f"{CLASSIFIER!r} need at least 2 classes, and the data has 1: choose others, evaluation=efficientnet2k, say"
+        )
+    if rules.classifier:
+        warnings.warn("the data has one class: class accuracy (evaluation.classifier) is left out", stacklevel=3)
 
 
 def check_shares(config: Config) -> None:
