@@ -218,7 +218,7 @@ def time_is_up(*_: object) -> NoReturn:
 def within_seconds() -> Iterator[None]:
     """Waiting for ever would be an error of the main process."""
     before = signal.signal(signal.SIGALRM, time_is_up)
-    signal.alarm(20)
+    signal.alarm(60)
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
