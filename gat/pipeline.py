@@ -61,7 +61,7 @@ class GATGenerator(Generator, ModelMixin, ConfigMixin):
     def of(cls, generator: Generator) -> Self:
         """A copy of ``generator``, frozen, on its device and in its dtype.
 
-        Position codes are not in a state dict: the copy has those that a saved one will have when it is loaded. The
+        RoPE's tables are not in a state dict: the copy has those that a saved one will have when it is loaded. The
         release's own, computed in single precision, differ from them by rounding.
         """
         with seeded_init(0):  # leaves the global random state alone

@@ -22,6 +22,7 @@ from gat.errors import UserError, first_line
 from gat.files import sha256
 from gat.models import Generator
 from gat.models.generator import GeneratorDims
+from gat.numerics import NUMERICS
 from gat.release import load_generator
 from gat.state_dicts import (
     AVERAGED,
@@ -203,8 +204,13 @@ def _generator(file: Path, state: StateDict) -> Generator:
 
 
 def _take(generator: Generator, tensors: dict[str, Tensor], file: Path) -> None:
+    if "pos_embed" not in tensors:
+        raise UserError(
+            f"{file}: has no position codes, as it was written before they were trained (version {NUMERICS} of the numerics), "
+            "or is damaged: use the version of this code that wrote it"
+        )
     try:
-        generator.load_state_dict({"pos_embed": generator.pos_embed} | tensors)  # not stored before it was trained
+        generator.load_state_dict(tensors)
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines()]
         raise UserError(f"{file}: its tensors are not those of its generator ({lines[-1]}): fetch it again") from error

@@ -144,6 +144,8 @@ def _check_keys(state: StateDict, shapes: dict[str, torch.Size]) -> None:
     for name, shape in shapes.items():
         if state[name].shape != shape:
             raise ValueError(f"{name}: shape {tuple(state[name].shape)}, expected {tuple(shape)}")
+        if not state[name].isfinite().all():
+            raise ValueError(f"{name}: holds values that are not finite")
 
 
 def _refuse(problem: str, names: Iterable[str]) -> None:

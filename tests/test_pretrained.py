@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,19 @@ def test_a_pipeline_folder_that_is_not_whole(tmp_path: Path, reference: Vectors)
     weights.unlink()
     refused(folder, "has no generator/diffusion_pytorch_model.safetensors")
     assert state
+
+
+def test_position_codes_that_are_lost(tmp_path: Path, reference: Vectors) -> None:
+    """They are trained: those that training starts from are no substitute."""
+    folder = write_conversion(tmp_path / "conversion", reference)
+    generator = load_generator(section(reference, "generator.")).float()
+    state = generator.state_dict()
+    weights = folder / "generator" / "diffusion_pytorch_model.safetensors"
+    (folder / "generator" / "config.json").write_text(json.dumps(asdict(generator.dims)))
+    save_file(state, weights)
+    load_pretrained(str(folder))
+    save_file({key: value for key, value in state.items() if key != "pos_embed"}, weights)
+    refused(folder, "has no position codes")
 
 
 def sharded(folder: Path, state: Vectors, kind: str) -> None:

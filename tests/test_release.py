@@ -71,6 +71,13 @@ def test_missing_discriminator_key_is_named(discriminator_state: Vectors, key: s
         load_discriminator(discriminator_state)
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_values_that_are_not_finite_are_refused(generator_state: Vectors, value: float) -> None:
+    generator_state["pos_embed"] = generator_state["pos_embed"].index_fill(1, torch.tensor(3), value)
+    with pytest.raises(ValueError, match="pos_embed: holds values that are not finite"):
+        load_generator(generator_state)
+
+
 @pytest.mark.parametrize("key", ["surprise", "mean_w", "blocks.0.modulation.weight"])
 def test_unknown_key_is_named(generator_state: Vectors, key: str) -> None:
     generator_state[key] = torch.zeros(1)
