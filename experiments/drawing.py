@@ -45,7 +45,7 @@ def draw(settings: DictConfig, overrides: list[str]) -> list[str]:
     pretrained, config = asked_for(settings, overrides, DECODERS)
     check_rules(config.evaluation)
     check_classes(wanted, pretrained.generator.dims.num_classes)
-    with joined(config.training.device) as processes:
+    with joined(config) as processes:
         device = choose_device(config.training.device, processes.local_rank)
         keep_freed_memory()
         out = Path(settings.out) if settings.out else default_out(pretrained, wanted)

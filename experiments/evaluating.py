@@ -65,7 +65,7 @@ def evaluate(settings: DictConfig, overrides: list[str]) -> dict[str, Any] | Non
     pretrained, config = (None, run_config(settings)) if settings.samples else asked_for(settings, overrides)
     measure = cast(MeasureConfig, OmegaConf.to_object(settings.measure))
     check_measures(config.evaluation, measure)
-    with joined(config.training.device) as processes:
+    with joined(config) as processes:
         device = choose_device(config.training.device, processes.local_rank)
         keep_freed_memory()
         given = Path(settings.samples or ".")

@@ -8,10 +8,9 @@ from pathlib import Path
 from omegaconf import MissingMandatoryValue
 from omegaconf.errors import InterpolationResolutionError
 
-from gat.errors import Interrupted, LostProcessError, UserError
+from gat.errors import EXIT_LOST_PROCESS, Interrupted, LostProcessError, UserError
 
 EXIT_USER_ERROR = 2
-EXIT_LOST_PROCESS = 70
 EXIT_CTRL_C = 130  # 128 + SIGINT, as shells report it
 EXIT_INTERRUPTED = 75  # "temporary failure": the same command goes on
 

@@ -34,6 +34,9 @@ def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise UserError(f"{name}={value!r} is unknown: choose one of {', '.join(choices)}")
 
 
+EXIT_LOST_PROCESS = 70
+
+
 class LostProcessError(RuntimeError):
     """Another process of the run has ended; this one cannot go on, the run can (from its last checkpoint)."""
 

@@ -5,10 +5,13 @@ number of processes, to floating-point tolerance. Only the main process (rank 0)
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from datetime import timedelta
+from threading import Event, Thread, Timer
+from typing import Any
 
 import submitit
 import torch
@@ -17,10 +20,15 @@ from submitit.helpers import TorchDistributedEnvironment
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from gat.errors import LostProcessError, UserError
+from gat.config import Config
+from gat.errors import EXIT_LOST_PROCESS, Interrupted, LostProcessError, UserError
 
 STEP_TIMEOUT = timedelta(minutes=10)  # for processes that hang; one that dies is noticed at once
-SETUP_TIMEOUT = timedelta(days=7)  # the others wait while the main process prepares data
+SETUP_TIMEOUT = timedelta(days=7)  # the others wait while the main process prepares data, measures or saves
+LOSS_GRACE_S = 45.0  # after a death: to end in good order, which a process that waits for NCCL cannot
+IN_ORDER, BY_ERROR = 1.0, 2.0  # how a process leaves
+LOST = "another process of this run ended ({}): see its message; the same command goes on from the last checkpoint"
+OF_ITS_MACHINE = ("loader", "tracker", "paths.prepared")  # settings that may differ between the processes
 
 
 @dataclass(frozen=True)
@@ -71,9 +79,23 @@ class Processes:
         self.wait()
 
     def wait(self) -> None:
-        """Until every process has come here, however long the setup takes."""
+        """Until every process has come here, however long the main one works alone."""
         if self.count > 1:
             dist.barrier(group=self.setup_group)
+
+    def require_same(self, config: Config) -> None:
+        """Raise :class:`UserError` in every process unless all have the same settings, but for ``OF_ITS_MACHINE``."""
+        if self.count == 1:
+            return
+        found: list[Any] = [None] * self.count
+        dist.all_gather_object(found, _flat(asdict(config)), group=self.setup_group)
+        for rank, theirs in enumerate(found):
+            for name, value in found[0].items():
+                if theirs[name] != value and not name.startswith(OF_ITS_MACHINE):
+                    raise UserError(
+                        f"{name}={theirs[name]} in process {rank} of this run, but {value} in process 0: start all with "
+                        "the same settings"
+                    )
 
     def parallel(self, model: nn.Module) -> nn.Module:
         """``model``, or with several processes its DistributedDataParallel, which averages gradients over them."""
@@ -103,11 +125,12 @@ def launched_by() -> str | None:
 
 
 @contextmanager
-def joined(device_name: str) -> Iterator[Processes]:
+def joined(config: Config) -> Iterator[Processes]:
     """Join the processes of this run for as long as the block lasts.
 
-    ``device_name`` is training.device. Raises :class:`UserError` if there are fewer GPUs here than processes, and
-    :class:`LostProcessError` in place of the error that reaches the others when a process of the run dies.
+    Raises :class:`UserError` if there are fewer GPUs here than processes, or their settings differ, and
+    :class:`LostProcessError` in place of the error that reaches the others when a process of the run dies. One that is
+    waiting for NCCL then, where no error comes, is ended with a line after ``LOSS_GRACE_S``.
     """
     launcher = launched_by()
     if launcher is None:
@@ -115,7 +138,7 @@ def joined(device_name: str) -> Iterator[Processes]:
         return
     if launcher == "submitit":
         TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
-    on_gpu = device_name != "cpu" and torch.cuda.is_available()
+    on_gpu = config.training.device != "cpu" and torch.cuda.is_available()
     local_rank = int(os.environ["LOCAL_RANK"])
     if on_gpu and local_rank >= torch.cuda.device_count():
         gpus = torch.cuda.device_count()
@@ -125,19 +148,69 @@ def joined(device_name: str) -> Iterator[Processes]:
     if on_gpu:
         torch.cuda.set_device(local_rank)
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=STEP_TIMEOUT)
+    over = Event()
     try:
-        group = dist.new_group(backend="gloo", timeout=SETUP_TIMEOUT)
-        assert isinstance(group, dist.ProcessGroup)
-        yield Processes(dist.get_rank(), dist.get_world_size(), local_rank, group)
+        setup, watch = (dist.new_group(backend="gloo", timeout=SETUP_TIMEOUT) for _ in range(2))
+        assert isinstance(setup, dist.ProcessGroup)
+        assert isinstance(watch, dist.ProcessGroup)
+        processes = Processes(dist.get_rank(), dist.get_world_size(), local_rank, setup)
+        with watching(watch, over):
+            processes.require_same(config)
+            yield processes
     except RuntimeError as error:
         if is_loss(error):
-            raise LostProcessError(
-                f"rank {dist.get_rank()}: another process of this run ended ({str(error).splitlines()[0][:160]}): see its "
-                "message; the same command goes on from the last checkpoint"
-            ) from error
+            reason = str(error).splitlines()[0][:160]
+            raise LostProcessError(f"rank {dist.get_rank()}: {LOST.format(reason)}") from error
         raise
     finally:
         dist.destroy_process_group()
+        over.set()
+
+
+@contextmanager
+def watching(group: dist.ProcessGroup, over: Event) -> Iterator[None]:
+    """End this process ``LOSS_GRACE_S`` after another has died or left by an error, unless it is ``over`` by then.
+
+    A thread per other process waits for that one to say how it leaves; gloo raises when it dies without saying so. There is
+    no exception in the block: once NCCL is aborted, what the device holds must not be used any more.
+    """
+    rank = dist.get_rank()
+    peers = [peer for peer in range(dist.get_world_size()) if peer != rank]
+
+    def say(how: float, peer: int) -> None:
+        with suppress(RuntimeError):  # it may have gone
+            dist.send(torch.tensor([how]), peer, group=group)
+
+    def end(peer: int) -> None:
+        if not over.is_set():
+            print(f"error: rank {rank}: {LOST.format(f'rank {peer}')}", file=sys.stderr, flush=True)  # noqa: T201
+            os._exit(EXIT_LOST_PROCESS)
+
+    def watch(peer: int) -> None:
+        how = torch.tensor([BY_ERROR])
+        with suppress(RuntimeError):
+            dist.recv(how, peer, group=group)
+        say(IN_ORDER, peer)  # what its thread for this process waits for, where this one stays
+        if how.item() != IN_ORDER:
+            timer = Timer(LOSS_GRACE_S, end, [peer])
+            timer.daemon = True
+            timer.start()
+
+    threads = [Thread(target=watch, args=(peer,), daemon=True) for peer in peers]
+    for thread in threads:
+        thread.start()
+    how = BY_ERROR
+    try:
+        yield
+        how = IN_ORDER
+    except Interrupted:
+        how = IN_ORDER
+        raise
+    finally:
+        for peer in peers:
+            say(how, peer)
+        for thread in threads:
+            thread.join(5)
 
 
 def is_loss(error: RuntimeError) -> bool:
@@ -146,3 +219,11 @@ def is_loss(error: RuntimeError) -> bool:
         return True
     text = str(error).lower()
     return any(word in text for word in ("gloo", "connection closed", "connection reset", "nccl"))
+
+
+def _flat(settings: Mapping[str, Any], group: str = "") -> dict[str, Any]:
+    """Return nested settings by their dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        found |= _flat(value, f"{group}{name}.") if isinstance(value, Mapping) else {f"{group}{name}": value}
+    return found

@@ -1,10 +1,12 @@
-"""Two real processes over gloo: the same trajectory as one, one record, and what happens when one dies."""
+"""Two real processes over gloo: the same trajectory as one, one record, and how they end."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,13 +14,14 @@ import submitit
 import torch
 from safetensors.torch import load_file
 
-from experiments.exits import EXIT_LOST_PROCESS
-from gat.errors import UserError
+from experiments.exits import EXIT_INTERRUPTED, EXIT_USER_ERROR
+from gat.errors import EXIT_LOST_PROCESS, UserError
 from gat.processes import Processes, launched_by
 from gat.training import run as run_module
 from gat.training.results import numbers_of
 from tests.conftest import compose_config
 from tests.small_run import SMALL, metrics_of, write_images
+from tests.small_sweep import until
 
 SCRIPT = Path(__file__).parent.parent / "experiments" / "run.py"
 STEPS = 12
@@ -41,8 +44,8 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(overrides: list[str], folder: Path) -> list["subprocess.Popen[str]"]:
-    """Two processes with torchrun's environment."""
+def start(overrides: list[str], folder: Path, command: Sequence[str] = (str(SCRIPT),)) -> list["subprocess.Popen[str]"]:
+    """Two processes with torchrun's environment; ``RANK`` in ``overrides`` stands for each one's."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -50,11 +53,11 @@ def start(overrides: list[str], folder: Path) -> list["subprocess.Popen[str]"]:
     for rank in range(2):
         places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_PORT": port}
         environment = os.environ | {key: str(value) for key, value in places.items()}
-        environment |= {"MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, str(SCRIPT), *overrides]
+        environment |= {"MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parent.parent)}
+        line = [sys.executable, *command, *(override.replace("RANK", str(rank)) for override in overrides)]
         processes.append(
             subprocess.Popen(
-                command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+                line, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
             )
         )
     return processes
@@ -133,6 +136,99 @@ def test_death_of_one_ends_the_other_and_one_process_goes_on(one: Path) -> None:
     assert "Traceback" not in errors
     assert run_module.run(compose_config(*overrides_in(one, "mourned"))) is not None  # now one process
     assert_same_trajectory(one / "one", one / "mourned", tolerance=2e-3)
+
+
+SLOW_SAVE = """
+import time
+from gat.training.run_folder import RunFolder
+save = RunFolder.save
+def slow(self, *arguments, **named):
+    (self.path / "saving").touch()
+    time.sleep(4)
+    save(self, *arguments, **named)
+RunFolder.save = slow
+from experiments.run import main
+main()
+"""
+
+
+@pytest.mark.slow
+def test_all_wait_until_an_interrupted_run_is_saved(one: Path) -> None:
+    """One that left earlier would have torchrun end the main one, which still saves."""
+    run = one / "waiting"
+    overrides = [*overrides_in(one, run.name), "training.total_steps=5000", "training.checkpoint_steps=5000"]
+    processes = start([*overrides, "evaluation.samples=0"], one, ("-c", SLOW_SAVE))
+    until(lambda: (run / "metrics.jsonl").exists() and metrics_of(run) != [])
+    processes[1].send_signal(signal.SIGTERM)
+    processes[1].wait(60)
+    assert [file.suffix for file in (run / "checkpoints").iterdir()] == [".safetensors"]
+    outputs = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [EXIT_INTERRUPTED] * 2, outputs
+
+
+@pytest.mark.slow
+def test_torchrun_passes_sigusr2_on_as_documented(one: Path) -> None:
+    run = one / "elastic"
+    overrides = [*overrides_in(one, run.name), "training.total_steps=5000", "training.checkpoint_steps=5000"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    options = ["--signals-to-handle=SIGTERM,SIGUSR2", "--shutdown-timeout=600"]
+    command = [*torchrun, *options, str(SCRIPT), *overrides, "evaluation.samples=0"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    launcher = subprocess.Popen(command, cwd=one, env=environment, text=True, stderr=subprocess.PIPE)
+    until(lambda: (run / "metrics.jsonl").exists() and metrics_of(run) != [])
+    launcher.send_signal(signal.SIGUSR2)
+    _, errors = launcher.communicate(timeout=100)
+    assert "stopped: interrupted after step" in errors
+    assert [file.suffix for file in (run / "checkpoints").iterdir()] == [".safetensors"]
+
+
+@pytest.mark.slow
+def test_settings_that_differ_between_processes_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    processes = start([*overrides_in(tmp_path, "torn"), "training.seed=RANK"], tmp_path)
+    outputs = [process.communicate(timeout=240) for process in processes]
+    assert [process.returncode for process in processes] == [EXIT_USER_ERROR] * 2, outputs
+    for _, errors in outputs:
+        lines = [line for line in errors.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1
+        assert "training.seed=1 in process 1 of this run, but 0 in process 0" in lines[0]
+    assert not (tmp_path / "torn").exists()
+
+
+DEAF = """
+import sys, time
+from experiments.exits import exits
+from gat import processes
+from gat.errors import UserError
+from tests.conftest import compose_config
+processes.LOSS_GRACE_S = 1.0
+with exits(), processes.joined(compose_config("training.device=cpu")) as joined:
+    print("joined", flush=True)
+    if joined.rank == 1 and sys.argv[1] == "error":
+        raise UserError("a mistake of one")
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(("ends", "code"), [("killed", -signal.SIGKILL), ("error", EXIT_USER_ERROR)])
+def test_a_process_that_no_error_reaches_ends_when_another_has(tmp_path: Path, ends: str, code: int) -> None:
+    """As one that waits for NCCL, which is silent about a peer's death."""
+    processes = start([ends], tmp_path, ("-c", DEAF))
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "joined\n"
+    if ends == "killed":
+        processes[1].kill()
+    try:
+        _, errors = processes[0].communicate(timeout=30)
+    finally:
+        processes[0].kill()
+    processes[1].communicate(timeout=30)
+    assert [process.returncode for process in processes] == [EXIT_LOST_PROCESS, code]
+    assert [line for line in errors.splitlines() if line.startswith("error: ")] == [
+        "error: rank 0: another process of this run ended (rank 1): see its message; the same command goes on from the "
+        "last checkpoint"
+    ]
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from gat.errors import UserError
 from gat.processes import joined
 from gat.samples import writers
 from gat.samples.writers import write_samples
+from tests.conftest import compose_config
 from tests.test_writers import (
     COUNT,
     FACTS,
@@ -85,7 +86,7 @@ def one_of_two(out: Path, kind: str, rank: int, port: int) -> None:
     """A rank of torchrun's."""
     places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_PORT": port, "MASTER_ADDR": "127.0.0.1"}
     os.environ |= {key: str(value) for key, value in places.items()}
-    with joined("cpu") as processes, pytest.MonkeyPatch.context() as patch:
+    with joined(compose_config("training.device=cpu")) as processes, pytest.MonkeyPatch.context() as patch:
         assert processes.count == 2
         if rank:  # the main process alone finishes
             patch.delattr(writers.Writer, "close")

@@ -33,7 +33,7 @@ def run(config: Config) -> dict[str, Any] | None:
     :class:`gat.errors.LostProcessError` when another process of the run has died.
     """
     check(config)
-    with joined(config.training.device) as processes:
+    with joined(config) as processes:
         device = choose_device(config.training.device, processes.local_rank)
         keep_freed_memory()
         folder = RunFolder(config)
