@@ -1,8 +1,11 @@
 """A run asked for again: another evaluation, another length, older numerics, another run in its place."""
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,11 +16,13 @@ from gat.checkpoint_file import under
 from gat.config import Config
 from gat.data.prepare import prepare
 from gat.errors import UserError
+from gat.evaluation import evaluator
 from gat.evaluation.protocol import from_record
 from gat.models.generator import Generator, GeneratorDims
 from gat.numerics import NUMERICS
+from gat.processes import Processes
+from gat.training import evaluation, run_folder
 from gat.training import run as run_module
-from gat.training import run_folder
 from gat.training.evaluation import RunEvaluation
 from gat.training.results import numbers_of, read_metrics
 from gat.training.run_folder import evaluation_id
@@ -40,6 +45,35 @@ def test_the_average_is_what_is_evaluated(small: SmallConfig, tmp_path: Path) ->
         found[part] = number.value
     assert numbers_of(record["final_metrics"])["FD-EfficientNetLite0-8"]["value"] == found["ema"]
     assert found["generator"] != found["ema"]
+
+
+def test_the_main_process_alone_downloads_what_evaluations_need(
+    small: SmallConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside: list[bool] = []
+    seen: dict[str, bool] = {}
+
+    class Noted(Processes):
+        @contextmanager
+        def main_first(self) -> Iterator[None]:
+            inside.append(True)
+            yield
+            inside.clear()
+
+    def noted(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            seen[name] = bool(inside)
+            return original(*arguments)
+
+        return call
+
+    places = {"decoder_of": evaluation, "open_reference": evaluation, "make_extractor": evaluator}
+    for name, module in places.items():
+        monkeypatch.setattr(module, name, noted(name, getattr(module, name)))
+    config = small()
+    data = prepare(config.data, config.autoencoder, Path(config.paths.prepared), torch.device("cpu"), 0)
+    RunEvaluation(config, data, torch.device("cpu"), Noted(), tmp_path)
+    assert seen == dict.fromkeys(places, True)
 
 
 def test_further_averages_are_measured_beside(small: SmallConfig, tmp_path: Path) -> None:

@@ -49,11 +49,13 @@ class RunEvaluation:
         rules = config.evaluation
         check_rules(rules)
         self.rules, self.scale, self.folder = rules, data.manifest.scale, folder
-        decoder, self.decoder_name = decoder_of(data, rules.decoder)
-        self.decoder = decoder.to(device)
         needed = (rules.extractor, rules.batch_size, device, config.loader.workers)
+        with processes.main_first():  # it downloads what is missing
+            decoder, self.decoder_name = decoder_of(data, rules.decoder)
+            reference = open_reference(data, rules.reference, *needed)
+        self.decoder = decoder.to(device)
         self.evaluator = Evaluator(
-            reference=open_reference(data, rules.reference, *needed),
+            reference=reference,
             config=rules,
             measure=IN_TRAINING,
             image_px=data.manifest.image_px,
