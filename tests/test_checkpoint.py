@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from gat.checkpoint_file import DamagedCheckpointError
 from gat.errors import UserError
 from gat.objective.augment import AugmentRates
-from gat.training.checkpoint import load_checkpoint, save_checkpoint, state_tensors
+from gat.training.checkpoint import load_checkpoint, on_host, save_checkpoint, state_tensors
 from gat.training.noise import draw_noise
 from gat.training.step import Batch, Networks, training_step
 from tests.test_step import SETTINGS, make_networks
@@ -34,7 +34,7 @@ def advance(networks: Networks, steps: range) -> None:
 
 def test_training_goes_on_bit_for_bit(tmp_path: Path) -> None:
     whole, first, second = trained(4), trained(2), make_networks()
-    save_checkpoint(tmp_path / "c", first, 2, "me")
+    save_checkpoint(tmp_path / "c", on_host(first), 2, "me")
     assert load_checkpoint(tmp_path / "c", second, "me") == 2
     advance(second, range(2, 4))
     expected = state_tensors(whole)
@@ -45,7 +45,7 @@ def test_training_goes_on_bit_for_bit(tmp_path: Path) -> None:
 
 def test_readable_without_our_code(tmp_path: Path) -> None:
     networks = trained(1)
-    save_checkpoint(tmp_path / "c", networks, 1, "me")
+    save_checkpoint(tmp_path / "c", on_host(networks), 1, "me")
     tensors = load_file(tmp_path / "c")
     assert torch.equal(tensors["ema.blocks.0.attn.qkv.weight"], networks.ema.state_dict()["blocks.0.attn.qkv.weight"])
     assert torch.equal(tensors["generator.mean_w"], networks.generator.mean_w)
@@ -54,7 +54,7 @@ def test_readable_without_our_code(tmp_path: Path) -> None:
 
 def test_a_good_one_of_another_configuration_is_refused(tmp_path: Path) -> None:
     networks = make_networks()
-    save_checkpoint(tmp_path / "c", networks, 0, "me")
+    save_checkpoint(tmp_path / "c", on_host(networks), 0, "me")
     with pytest.raises(UserError, match="checkpoint of another configuration") as refused:
         load_checkpoint(tmp_path / "c", networks, "you")
     assert not isinstance(refused.value, DamagedCheckpointError)
@@ -63,7 +63,7 @@ def test_a_good_one_of_another_configuration_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["cut", "flipped bit", "not ours", "no safetensors", "empty"])
 def test_damaged_and_foreign_files_are_told_apart_and_change_nothing(tmp_path: Path, damage: str) -> None:
     file = tmp_path / "c"
-    save_checkpoint(file, trained(1), 1, "me")
+    save_checkpoint(file, on_host(trained(1)), 1, "me")
     data = bytearray(file.read_bytes())
     if damage == "cut":
         file.write_bytes(data[:-100])
@@ -133,5 +133,5 @@ def test_a_file_that_is_not_given_is_not_damaged(tmp_path: Path, monkeypatch: py
 
 
 def test_nothing_half_written_is_left(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path / "c", make_networks(), 0, "me")
+    save_checkpoint(tmp_path / "c", on_host(make_networks()), 0, "me")
     assert [file.name for file in tmp_path.iterdir()] == ["c"]

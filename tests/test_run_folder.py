@@ -12,6 +12,7 @@ from gat.config import Config
 from gat.errors import UserError
 from gat.numerics import NUMERICS
 from gat.training import run_folder
+from gat.training.checkpoint import on_host
 from gat.training.run_folder import RunFolder, evaluation_id, identity, run_name
 from tests.conftest import compose_config
 from tests.test_step import make_networks
@@ -182,10 +183,10 @@ def test_last_two_and_every_nth_checkpoint_are_kept(default_config: Config, tmp_
     folder, networks = folder_in(default_config, tmp_path), make_networks()
     folder.checkpoints.mkdir()
     for step in range(2, 14, 2):
-        folder.save(networks, step, keep_steps=4)
+        folder.save(on_host(networks), step, keep_steps=4)
     assert [int(f.stem.removeprefix("step-")) for f in folder.all_checkpoints()] == [4, 8, 10, 12]
     for step in (14, 16):
-        folder.save(networks, step, keep_steps=None)
+        folder.save(on_host(networks), step, keep_steps=None)
     assert [int(f.stem.removeprefix("step-")) for f in folder.all_checkpoints()] == [14, 16]
 
 
@@ -194,7 +195,7 @@ def test_damaged_checkpoints_are_passed_over(default_config: Config, tmp_path: P
     assert folder.restore(networks) == 0
     folder.checkpoints.mkdir()
     for step in (1, 2):
-        folder.save(networks, step, keep_steps=None)
+        folder.save(on_host(networks), step, keep_steps=None)
     last = folder.checkpoint_file(2)
     last.write_bytes(last.read_bytes()[:-1])
     with pytest.warns(UserWarning, match="step-00000002.safetensors: not a whole checkpoint .*: passed over"):
@@ -204,12 +205,12 @@ def test_damaged_checkpoints_are_passed_over(default_config: Config, tmp_path: P
 def test_disk_full_leaves_the_earlier_checkpoint(default_config: Config, tmp_path: Path) -> None:
     folder, networks = folder_in(default_config, tmp_path), make_networks()
     folder.checkpoints.mkdir()
-    folder.save(networks, 1, keep_steps=None)
+    folder.save(on_host(networks), 1, keep_steps=None)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))  # a real write error in the middle of the file
     try:
         with pytest.raises(UserError, match="cannot be written .*: make room"):
-            folder.save(networks, 2, keep_steps=None)
+            folder.save(on_host(networks), 2, keep_steps=None)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert [f.name for f in folder.checkpoints.iterdir()] == ["step-00000001.safetensors"]

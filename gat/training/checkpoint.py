@@ -7,19 +7,38 @@ random draws are functions of seed and step, so there is nothing else to keep.
 """
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
 from gat.checkpoint_file import checksum, read_checkpoint, under
 from gat.errors import UserError
+from gat.models.generator import GeneratorDims
 from gat.tensors import save_tensors
 from gat.training.step import Networks
 
 MODULES = ("generator", "discriminator", "ema")
 OPTIMIZERS = ("generator_optimizer", "discriminator_optimizer")
+
+
+@dataclass(frozen=True)
+class HostState:
+    """A copy on the host of what a checkpoint holds: steps that follow do not change it."""
+
+    tensors: dict[str, Tensor]
+    generator: GeneratorDims
+
+
+def on_host(networks: Networks) -> HostState:
+    """Copy the state of ``networks`` to the host, which waits for the device."""
+    tensors = {
+        key: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for key, value in state_tensors(networks).items()
+    }
+    return HostState(tensors, networks.generator.dims)
 
 
 def state_tensors(networks: Networks) -> dict[str, Tensor]:
@@ -35,15 +54,14 @@ def state_tensors(networks: Networks) -> dict[str, Tensor]:
     return tensors
 
 
-def save_checkpoint(file: Path, networks: Networks, step: int, identity: str) -> None:
-    """Write the state after ``step`` steps: to a temporary file, flushed to disk, then renamed."""
-    tensors = {key: value.detach().cpu().contiguous() for key, value in state_tensors(networks).items()}
+def save_checkpoint(file: Path, state: HostState, step: int, identity: str) -> None:
+    """Write the ``state`` after ``step`` steps: to a temporary file, flushed to disk, then renamed."""
     metadata = {
         "step": str(step),
         "identity": identity,
-        "generator": json.dumps(asdict(networks.generator.dims)),
+        "generator": json.dumps(asdict(state.generator)),
     }
-    save_tensors(file, tensors, metadata | {"checksum": checksum(tensors, metadata)})
+    save_tensors(file, state.tensors, metadata | {"checksum": checksum(state.tensors, metadata)})
 
 
 def load_checkpoint(file: Path, networks: Networks, identity: str) -> int:

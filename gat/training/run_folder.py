@@ -22,7 +22,7 @@ from gat.evaluation.features import FOLDER
 from gat.evaluation.numbers import Number
 from gat.files import replacing, told, write_json
 from gat.numerics import NUMERICS, version_named
-from gat.training.checkpoint import load_checkpoint, save_checkpoint
+from gat.training.checkpoint import HostState, load_checkpoint, save_checkpoint
 from gat.training.results import (
     METRICS,
     PROTOCOLS,
@@ -268,10 +268,10 @@ class RunFolder:
         """Checkpoints in order of their steps."""
         return sorted(self.checkpoints.glob("step-*.safetensors"))
 
-    def save(self, networks: Networks, step: int, keep_steps: int | None) -> None:
+    def save(self, state: HostState, step: int, keep_steps: int | None) -> None:
         """Write a checkpoint; then delete all but the last two and those at multiples of ``keep_steps``."""
         with self.told():
-            save_checkpoint(self.checkpoint_file(step), networks, step, self.identity)
+            save_checkpoint(self.checkpoint_file(step), state, step, self.identity)
             for old in self.all_checkpoints()[:-CHECKPOINTS_KEPT]:
                 if not keep_steps or int(old.stem.removeprefix("step-")) % keep_steps:
                     old.unlink()

@@ -18,6 +18,8 @@ from gat.evaluation.numbers import Number
 from gat.evaluation.protocol import OWN_DECODER
 from gat.processes import Processes
 from gat.training.change import changes, snapshot
+from gat.training.checkpoint import on_host
+from gat.training.checkpoint_writer import CheckpointWriter
 from gat.training.divergence import Divergence, DivergenceWatch
 from gat.training.evaluation import RunEvaluation
 from gat.training.feed import Feed
@@ -51,7 +53,10 @@ class Trainer:
         self.networks = make_networks(config, self.dims, device, processes)
         needed = (config, data, device, processes, folder.path)
         self.evaluation = RunEvaluation(*needed) if config.evaluation.samples else None
-        sample_tokens = SampleTeacher(teacher, self._autoencoder(data), data.manifest.scale) if teacher else None
+        sample_tokens = None
+        if teacher:
+            with processes.main_first():
+                sample_tokens = SampleTeacher(teacher, self._autoencoder(data), data.manifest.scale)
         self.settings = step_settings(config, self.feed.teacher is not None, processes, sample_tokens)
         self.watch = DivergenceWatch(config.training.divergence)
         self.tracker: Tracker = NoTracker()
@@ -75,11 +80,13 @@ class Trainer:
         hidden = None if self.processes.is_main else True
         with (
             InterruptRequest() as interrupt,
+            CheckpointWriter() as writer,
             tqdm(total=total, initial=start, desc="train", disable=hidden) as progress,
         ):
             logged, last = start, time.perf_counter()
             for step in range(start + 1, total + 1):
                 divergence = None
+                writer.check()
                 if self._advance(step):
                     divergence = self._log(step, step - logged, last, progress)
                     logged, last = step, time.perf_counter()
@@ -88,7 +95,7 @@ class Trainer:
                     return divergence
                 stop = self.processes.any(interrupt.requested) and step < total
                 if stop or step == total or step % self.config.training.checkpoint_steps == 0:
-                    divergence = self._save(step)
+                    divergence = self._save(step, writer, last=stop or step == total)
                 if divergence is not None:
                     return divergence
                 if stop:
@@ -192,12 +199,14 @@ class Trainer:
             numbers = evaluation.numbers(self.networks.ema, self.folder.identity, step, self.networks.also_ema)
             if self.processes.is_main:
                 evaluation.save_grid(self.networks.ema, self.folder.grid_file)
+        self.processes.wait()  # those that go on would give up in the next step's exchange
         return numbers
 
-    def _save(self, step: int) -> Divergence | None:
-        """Write a checkpoint, unless the run has diverged (which is returned, and told in a line) or may be diverging.
+    def _save(self, step: int, writer: CheckpointWriter, *, last: bool) -> Divergence | None:
+        """Have a checkpoint written, unless the run has diverged (which is returned, and told in a line) or may be diverging.
 
-        At the end one is written even then, and none where checkpoints are not kept.
+        At the end one is written even then, and none where checkpoints are not kept. Of the ``last`` one the end is waited
+        for. All processes leave together: one that left earlier would have its launcher kill the one that writes.
         """
         divergence = None
         if self.unseen:
@@ -207,7 +216,12 @@ class Trainer:
         training = self.config.training
         wanted = training.keep_checkpoints if step == training.total_steps else not self.watch.suspicious
         if divergence is None and self.processes.is_main and wanted:
-            self.folder.save(self.networks, step, training.keep_steps)
+            writer.finish()  # before there is a second copy
+            state = on_host(self.networks)
+            writer.start(lambda: self.folder.save(state, step, training.keep_steps))
+        if last:
+            writer.finish()
+        self.processes.wait()
         return divergence
 
     def _resume(self) -> int:
