@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from threading import Event, Thread, Timer
+from threading import Event, Lock, Thread, Timer
 from typing import Any
 
 import submitit
@@ -173,11 +173,17 @@ def watching(group: dist.ProcessGroup, over: Event) -> Iterator[None]:
 
     A thread per other process waits for that one to say how it leaves; gloo raises when it dies without saying so. There is
     no exception in the block: once NCCL is aborted, what the device holds must not be used any more.
+    Each says exactly one word to each, on leaving or in answer (gloo's send waits for its recv), so that no thread is left.
     """
     rank = dist.get_rank()
-    peers = [peer for peer in range(dist.get_world_size()) if peer != rank]
+    unsaid, one_says = set(range(dist.get_world_size())) - {rank}, Lock()
+    peers = sorted(unsaid)
 
     def say(how: float, peer: int) -> None:
+        with one_says:
+            if peer not in unsaid:
+                return
+            unsaid.remove(peer)
         with suppress(RuntimeError):  # it may have gone
             dist.send(torch.tensor([how]), peer, group=group)
 
@@ -190,7 +196,7 @@ def watching(group: dist.ProcessGroup, over: Event) -> Iterator[None]:
         how = torch.tensor([BY_ERROR])
         with suppress(RuntimeError):
             dist.recv(how, peer, group=group)
-        say(IN_ORDER, peer)  # what its thread for this process waits for, where this one stays
+        say(IN_ORDER, peer)
         if how.item() != IN_ORDER:
             timer = Timer(LOSS_GRACE_S, end, [peer])
             timer.daemon = True

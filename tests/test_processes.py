@@ -138,15 +138,16 @@ def test_death_of_one_ends_the_other_and_one_process_goes_on(one: Path) -> None:
     assert_same_trajectory(one / "one", one / "mourned", tolerance=2e-3)
 
 
-SLOW_SAVE = """
+HELD_SAVE = """
 import time
 from gat.training.run_folder import RunFolder
 save = RunFolder.save
-def slow(self, *arguments, **named):
+def held(self, *arguments, **named):
     (self.path / "saving").touch()
-    time.sleep(4)
+    while not (self.path / "go").exists():
+        time.sleep(0.1)
     save(self, *arguments, **named)
-RunFolder.save = slow
+RunFolder.save = held
 from experiments.run import main
 main()
 """
@@ -157,13 +158,16 @@ def test_all_wait_until_an_interrupted_run_is_saved(one: Path) -> None:
     """One that left earlier would have torchrun end the main one, which still saves."""
     run = one / "waiting"
     overrides = [*overrides_in(one, run.name), "training.total_steps=5000", "training.checkpoint_steps=5000"]
-    processes = start([*overrides, "evaluation.samples=0"], one, ("-c", SLOW_SAVE))
+    processes = start([*overrides, "evaluation.samples=0"], one, ("-c", HELD_SAVE))
     until(lambda: (run / "metrics.jsonl").exists() and metrics_of(run) != [])
     processes[1].send_signal(signal.SIGTERM)
-    processes[1].wait(60)
-    assert [file.suffix for file in (run / "checkpoints").iterdir()] == [".safetensors"]
+    until(lambda: (run / "saving").exists())
+    with pytest.raises(subprocess.TimeoutExpired):
+        processes[1].wait(10)
+    (run / "go").touch()
     outputs = [process.communicate(timeout=60) for process in processes]
     assert [process.returncode for process in processes] == [EXIT_INTERRUPTED] * 2, outputs
+    assert [file.suffix for file in (run / "checkpoints").iterdir()] == [".safetensors"]
 
 
 @pytest.mark.slow
