@@ -206,8 +206,8 @@ def _generator(file: Path, state: StateDict) -> Generator:
 def _take(generator: Generator, tensors: dict[str, Tensor], file: Path) -> None:
     if "pos_embed" not in tensors:
         raise UserError(
-            f"{file}: has no position codes, as it was written before they were trained (version {NUMERICS} of the numerics), "
-            "or is damaged: use the version of this code that wrote it"
+            f"{file}: has no position codes: it was written before they were trained (version {NUMERICS} of the numerics) or "
+            "is damaged: use the version of this code that wrote it"
         )
     try:
         generator.load_state_dict(tensors)

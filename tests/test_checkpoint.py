@@ -102,7 +102,7 @@ HEADERS: dict[str, Callable[[dict[str, Any]], None]] = {
 
 @pytest.mark.parametrize("what", HEADERS)
 def test_a_changed_header_is_found(tmp_path: Path, what: str) -> None:
-    save_checkpoint(tmp_path / "c", trained(1), 1, "me")
+    save_checkpoint(tmp_path / "c", on_host(trained(1)), 1, "me")
     with_header(tmp_path / "c", lambda header: header.update(header))
     assert load_checkpoint(tmp_path / "c", make_networks(), "me") == 1  # written otherwise, it says the same
     with_header(tmp_path / "c", HEADERS[what])
@@ -112,7 +112,7 @@ def test_a_changed_header_is_found(tmp_path: Path, what: str) -> None:
 
 def test_a_checkpoint_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     """Its checksum is of step, identity, and every key and its bytes."""
-    save_checkpoint(tmp_path / "c", trained(1), 1, "me")
+    save_checkpoint(tmp_path / "c", on_host(trained(1)), 1, "me")
     digest = hashlib.sha256(b"1 me")
     for key, value in sorted(load_file(tmp_path / "c").items()):
         digest.update(key.encode() + value.numpy().tobytes())
