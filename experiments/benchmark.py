@@ -10,16 +10,14 @@
 
 import sys
 from pathlib import Path
-from typing import cast
 
 import hydra
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from experiments.exits import exits
-from experiments.settings import CONF, BenchmarkConfig, register, run_config, surroundings
-from gat.config import MeasureConfig
+from experiments.settings import CONF, BenchmarkConfig, group, register, run_config, surroundings
 from gat.errors import UserError
 from gat.training.check import check
 
@@ -41,12 +39,7 @@ def measure(settings: DictConfig) -> None:
     from experiments.benchmarks.step import benchmark_step
 
     with exits():
-        chosen = OmegaConf.to_object(settings.benchmark)
-        assert isinstance(chosen, BenchmarkConfig)
-        for name in ("seconds", "device_tflops", "images_per_s"):
-            value = getattr(chosen, name)
-            if value is not None and value <= 0:
-                raise UserError(f"benchmark.{name}={value} must be positive")
+        chosen: BenchmarkConfig = group(settings, "benchmark")
         if kind == "data":
             benchmark_data(run_config(settings), chosen)
         elif kind == "costs":
@@ -61,8 +54,7 @@ def measure(settings: DictConfig) -> None:
             elif kind == "step":
                 benchmark_step(config, chosen, study, typed)
             else:
-                measures = cast(MeasureConfig, OmegaConf.to_object(settings.measure))
-                benchmark_evaluation(config, chosen, measures, study, typed)
+                benchmark_evaluation(config, chosen, group(settings, "measure"), study, typed)
 
 
 def main() -> None:

@@ -5,16 +5,16 @@ Shapes: n samples, P image side in pixels.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor
 
 from experiments.checkpoints import DECODERS, asked_for
-from experiments.settings import SampleConfig
+from experiments.settings import SampleConfig, group
 from gat.config import Config
 from gat.data.workers import told_plainly
 from gat.errors import UserError, require_choice
@@ -40,7 +40,7 @@ def draw(settings: DictConfig, overrides: list[str]) -> list[str]:
 
     ``overrides``: what was typed. Raises :class:`gat.errors.UserError` for every mistake in checkpoint and settings.
     """
-    wanted = cast(SampleConfig, OmegaConf.to_object(settings.sample))
+    wanted: SampleConfig = group(settings, "sample")
     require_choice("sample.kind", wanted.kind, KINDS)
     pretrained, config = asked_for(settings, overrides, DECODERS)
     check_rules(config.evaluation)
@@ -64,10 +64,8 @@ def check_classes(wanted: SampleConfig, num_classes: int) -> None:
     if wanted.classes == []:
         raise UserError("sample.classes=[] draws nothing: name classes, or null for all")
     for label in wanted.classes or []:
-        if not 0 <= label < num_classes:
+        if label >= num_classes:
             raise UserError(f"sample.classes={label}: there are classes 0 to {num_classes - 1}: choose among these")
-    if wanted.count < 1 or wanted.seed < 0:
-        raise UserError(f"sample.count={wanted.count} and sample.seed={wanted.seed} must be at least 1 and 0")
 
 
 def default_out(pretrained: Pretrained, wanted: SampleConfig) -> Path:

@@ -6,15 +6,15 @@ import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
 import torch
 from diffusers import AutoencoderKL
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from experiments.checkpoints import asked_for
-from experiments.settings import run_config
+from experiments.settings import group, run_config
 from gat.config import Config, MeasureConfig
 from gat.data.prepared import PreparedSet
 from gat.data.workers import told_plainly
@@ -63,7 +63,7 @@ def evaluate(settings: DictConfig, overrides: list[str]) -> dict[str, Any] | Non
             f"samples={settings.samples} and {settings.checkpoint or settings.run} are both given: leave one out"
         )
     pretrained, config = (None, run_config(settings)) if settings.samples else asked_for(settings, overrides)
-    measure = cast(MeasureConfig, OmegaConf.to_object(settings.measure))
+    measure: MeasureConfig = group(settings, "measure")
     check_measures(config.evaluation, measure)
     with joined(config) as processes:
         device = choose_device(config.training.device, processes.local_rank)

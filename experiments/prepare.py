@@ -11,7 +11,7 @@ import hydra
 from omegaconf import DictConfig
 
 from experiments.exits import exits
-from experiments.settings import CONF, register, run_config
+from experiments.settings import CONF, PrepareConfig, group, register, run_config
 from gat.errors import UserError, require_choice
 
 register()
@@ -24,18 +24,17 @@ def main(settings: DictConfig) -> None:
 
     began = time.perf_counter()
     with exits():
-        require_choice("prepare.action", settings.prepare.action, ("make", "status", "verify"))
+        asked: PrepareConfig = group(settings, "prepare")
+        require_choice("prepare.action", asked.action, ("make", "status", "verify"))
         config = run_config(settings)
-        if settings.prepare.action == "make":
-            if settings.prepare.shards != 1:
-                raise UserError(
-                    f"prepare.shards={settings.prepare.shards} is for -m, where each shard is a job: add -m"
-                )
-            prepared = prepare_data(config, statistics=settings.prepare.statistics)
+        if asked.action == "make":
+            if asked.shards != 1:
+                raise UserError(f"prepare.shards={asked.shards} is for -m, where each shard is a job: add -m")
+            prepared = prepare_data(config, statistics=asked.statistics)
             if os.environ.get("RANK", "0") == "0":
                 print(describe(prepared, began))
         else:
-            print((progress if settings.prepare.action == "status" else verify)(config))
+            print((progress if asked.action == "status" else verify)(config))
 
 
 def command() -> None:

@@ -1,18 +1,23 @@
 """Settings around those of a run: which claim, at which scale, on which cluster, and how to launch it."""
 
-import math
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from gat.config import Config, MeasureConfig
 from gat.errors import UserError
+from gat.ranges import Count, Natural, Positive, Range, check_ranges
 
 CONF = Path(__file__).parent / "conf"
 SWEEPS = Path(__file__).parent.parent / "sweeps"
+RATIO, SCATTER = Range(above=1), Range(above=0)
+Processes = Annotated[int, Range(1, 10_000)]
+"""Processes, cores, or jobs."""
+Samples = Annotated[int, Range(1, 10**7)]
+"""Samples whose random numbers are drawn at once."""
 
 
 @dataclass
@@ -35,17 +40,17 @@ class ClaimConfig:
     """``end``, ``last_third`` (of the evaluations) or ``steps`` (each logged one)."""
     rule: list[dict[str, Any]]
     """Tests that decide, each a ``kind`` and its arguments (``experiments/study/claims.py``)."""
-    confidence: float
+    confidence: Annotated[float, Range(0.5, below=1)]
     """Level of the intervals that the tests look at (over seeds)."""
     confirms: str
     """The rule in words: when the claim is confirmed,"""
     refutes: str
     """and when it is refuted; undecided otherwise."""
-    seeds: int
+    seeds: Annotated[int, Range(1, 10_000)]
     """Number of seeds: training.seed = 0, 1, ..."""
     stopping: str
     """When runs end and no more are added."""
-    looks: int = 1
+    looks: Annotated[int, Range(1, 2)] = 1
     """Number of looks: 2, with half of the seeds and with all, if there are at least 6 in all; 1, with all."""
     family: str | None = None
     """Name shared by claims that share a control: a verdict must hold after Holm's correction for their number."""
@@ -81,11 +86,11 @@ class DiagnosticsConfig:
     """Perceptual distance: a choice of ``analysis/layer_lpips.py``."""
     teacher: str
     """Of the alignment: a choice of ``analysis/cknna.py``."""
-    samples: int
+    samples: Samples
     """Of block contributions and stages."""
-    alignment_samples: int
+    alignment_samples: Samples
     """Real, and as many fake images."""
-    paths: int
+    paths: Samples
     """In w."""
 
 
@@ -94,36 +99,36 @@ class StudyConfig:
     """The scale at which sweeps are run: what their logical sizes stand for."""
 
     name: str
-    total_steps: int
+    total_steps: Count
     """Length of a run."""
-    short_steps: int
+    short_steps: Count
     """Length of runs that look for divergence only."""
-    batch_size: int
-    patches: dict[str, int]
+    batch_size: Count
+    patches: dict[str, Count]
     """``small``, ``medium`` and ``large`` patches in latent cells."""
     evaluations: dict[str, str]
     """``curve`` (during training) and ``final``: choices of the evaluation group."""
     autoencoders: dict[str, str]
     """``first``, ``second``, ``third``: choices of the autoencoder group."""
-    processes: int
+    processes: Processes
     """Processes per run, one per GPU where there are GPUs."""
     on_gpu: bool | None
     """null: locally if there are GPUs, under SLURM not."""
-    cpus_per_process: int | None
+    cpus_per_process: Processes | None
     """Cores per process, unless the cluster says otherwise; null: the site's default, locally all of them."""
-    mem_gb: int | None
+    mem_gb: Natural | None
     """Memory per node, unless the cluster says otherwise; null: the site's default."""
-    latent_side: int | None
+    latent_side: Count | None
     """Side of the latents, number of classes and width of the teacher's tokens: for estimates before data are prepared."""
-    num_classes: int | None
-    teacher_width: int | None
+    num_classes: Count | None
+    teacher_width: Count | None
     diagnostics: DiagnosticsConfig | None
     """null: a run without a study."""
-    sustained_tflops: float | None
+    sustained_tflops: Positive | None
     """Rate per process for estimates, where the cluster gives none: what training sustains, not the data sheet's peak."""
-    effect: float | None = None
+    effect: Annotated[float, RATIO] | None = None
     """Smallest ratio of distances worth finding, and the margin of the tests of equivalence."""
-    scatter: float | None = None
+    scatter: Annotated[float, SCATTER] | None = None
     """Standard deviation of the log distance over seeds that seeds are planned with (``analysis/seed_noise.py``)."""
 
 
@@ -136,25 +141,25 @@ class ClusterConfig:
     qos: str | None
     constraint: str | None
     exclude: str | None
-    gpus_per_node: int
+    gpus_per_node: Natural
     """GPUs that a node has: a run of more processes takes several nodes."""
-    cpus_per_task: int | None
+    cpus_per_task: Processes | None
     """Cores per process; null: the study's."""
-    mem_gb: int | None
+    mem_gb: Natural | None
     """Memory per node; null: the study's."""
-    timeout_min: int
+    timeout_min: Count
     """Time limit of a job; a run that takes longer goes on in the same job, requeued."""
-    max_num_timeout: int
+    max_num_timeout: Natural
     """How often a job may reach its limit; pre-emptions are not counted."""
-    signal_delay_s: int
+    signal_delay_s: Natural
     """How long before the limit the job is told to save: longer than a step, an evaluation and a checkpoint."""
-    array_parallelism: int
+    array_parallelism: Count
     """Jobs of one array that run at a time."""
     setup: list[str]
     """Lines of shell before the run: modules, environment variables."""
     additional_parameters: dict[str, Any]
     """Any other option of sbatch."""
-    sustained_tflops: float | None
+    sustained_tflops: Positive | None
     """Rate per process for estimates; null: the study's."""
 
 
@@ -168,7 +173,7 @@ class LaunchConfig:
     """Show the jobs, submit nothing."""
     wait: bool
     """Return when all jobs have ended instead of at once."""
-    local_jobs: int | None
+    local_jobs: Processes | None
     """Local processes: jobs at a time; null: as many as the machine's GPUs, or cores, carry."""
     arms: list[str] | None
     """Arms of the sweep to launch; null: all."""
@@ -180,7 +185,7 @@ class PrepareConfig:
 
     action: str
     """``make`` the set, show its ``status``, or ``verify`` its checksums."""
-    shards: int
+    shards: Processes
     """With ``-m``: jobs that divide the work among them."""
     statistics: bool
     """Also what evaluations and a cached teacher need: reference statistics, the autoencoder's own distance, tokens."""
@@ -190,15 +195,15 @@ class PrepareConfig:
 class BenchmarkConfig:
     """What ``experiments/benchmark.py`` does."""
 
-    seconds: float
+    seconds: Positive
     """Length of a measurement (``step``: at least, and at least five steps)."""
-    device_tflops: float
+    device_tflops: Positive
     """Rate at which the GPU, whose need of data is told, is taken to train."""
-    images_per_s: float | None
+    images_per_s: Positive | None
     """Rate at which the GPU trains; null: by ``device_tflops``, for each size."""
     release: str | None
     """``step``, ``release``: a checkout of the authors' release (github.com/hse1032/GAT), whose code is run."""
-    warmup_steps: int
+    warmup_steps: Natural
     """``step``: not counted; compilation is among them."""
     out: str
     """Folder of the tables."""
@@ -210,17 +215,17 @@ class SampleConfig:
 
     kind: str
     """``grid`` (one picture), ``png``, ``webdataset`` or ``npz`` (ADM's), ``interpolation`` (moving in w)."""
-    count: int
+    count: Samples
     """Samples of ``png``, ``webdataset`` and ``npz``; of ``grid`` per class."""
-    classes: list[int] | None
+    classes: list[Natural] | None
     """Classes to draw, in turn; null: as ``evaluation.labels`` says (of a grid: the first 10)."""
-    seed: int
+    seed: Natural
     """Of the samples: with ``count`` it determines them."""
-    seeds: list[int]
+    seeds: list[Natural]
     """interpolation: the z of its stations, one after the other; classes in turn with them."""
-    frames: int
+    frames: Annotated[int, Range(1, 10**4)]
     """interpolation: from one station to the next."""
-    fps: int
+    fps: Annotated[int, Range(1, 1000)]
     """interpolation: frames per second of GIF and MP4."""
 
 
@@ -276,14 +281,18 @@ def register_resolvers() -> None:
 
 
 def _planned_seeds(ratio: float | None, scatter: float | None) -> int:
-    if ratio is None or not 1 < ratio < math.inf or scatter is None or not scatter > 0:
-        raise UserError(
-            f"seeds cannot be planned with study.effect={ratio} and study.scatter={scatter}: the first must be a ratio above "
-            "1, the second a standard deviation above 0"
-        )
-    from experiments.study.power import planned_seeds  # imports scipy
+    from experiments.study.power import MOST_SEEDS, planned_seeds  # imports scipy
 
-    return planned_seeds(ratio, scatter)
+    if ratio is None or scatter is None:
+        raise UserError(f"seeds cannot be planned with study.effect={ratio} and study.scatter={scatter}: set both")
+    RATIO.check("study.effect", ratio)
+    SCATTER.check("study.scatter", scatter)
+    try:
+        return planned_seeds(ratio, scatter)
+    except ValueError as error:
+        raise UserError(
+            f"study.effect={ratio} at study.scatter={scatter} takes more than {MOST_SEEDS} seeds: raise the effect"
+        ) from error
 
 
 def _divided(value: int, divisor: int) -> int:
@@ -317,8 +326,17 @@ def _interpolation(value: Any) -> str | None:
 
 
 def typed(settings: Any) -> Config:
-    """A run's settings as :class:`gat.config.Config`, checked against its types."""
-    return cast(Config, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), settings)))
+    """A run's settings as :class:`gat.config.Config`, checked against its types and ranges."""
+    config = cast(Config, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), settings)))
+    check_ranges(config)
+    return config
+
+
+def group(settings: DictConfig, name: str) -> Any:
+    """One group of composed settings as its dataclass, resolved, checked against its ranges."""
+    found = OmegaConf.to_object(settings[name])
+    check_ranges(found, f"{name}.")
+    return found
 
 
 @dataclass(frozen=True)
@@ -333,5 +351,4 @@ class Surroundings:
 
 def surroundings(settings: DictConfig) -> Surroundings:
     """Study, sweep, cluster and launch of composed settings."""
-    parts: dict[str, Any] = {f.name: OmegaConf.to_object(settings[f.name]) for f in fields(Surroundings)}
-    return Surroundings(**parts)
+    return Surroundings(**{f.name: group(settings, f.name) for f in fields(Surroundings)})

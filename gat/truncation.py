@@ -1,9 +1,12 @@
 """The pull of w towards its class mean, psi: what may be asked for."""
 
+from numbers import Real
+from typing import Any
+
 from gat.errors import UserError
 
 
-def check_truncation(truncation: float, setting: str = "truncation") -> None:
-    """:class:`UserError` unless psi lies in [0, 1]; ``setting``: what it is called there."""
-    if not 0 <= truncation <= 1:
-        raise UserError(f"{setting}={truncation} must lie between 0 (off) and 1")
+def check_truncation(truncation: Any) -> None:
+    """:class:`UserError` unless psi lies in [0, 1]."""
+    if isinstance(truncation, bool) or not isinstance(truncation, Real) or not 0 <= float(truncation) <= 1:
+        raise UserError(f"truncation={truncation!r} must be a number from 0 (off) to 1")

@@ -123,8 +123,6 @@ def test_formats_that_can_be(image_format: str, quality: int | None) -> None:
     ("image_format", "quality", "message"),
     [
         ("gif", None, r"data\.image_format='gif' is unknown: choose one of webp, png, jpeg"),
-        ("webp", 0, r"data\.image_quality=0 must lie between 1 and 100, or be null \(lossless\)"),
-        ("jpeg", 101, r"data\.image_quality=101 must lie between 1 and 100, or be null \(lossless\)"),
         ("jpeg", None, r"data\.image_format=jpeg is never lossless: set data\.image_quality \(95, say\), or take webp"),
         ("png", 95, r"data\.image_format=png is always lossless: set data\.image_quality=null, not 95"),
     ],

@@ -268,7 +268,7 @@ MISTAKES = [
     (["evaluation.to_uint8=floor"], "evaluation.to_uint8='floor' is unknown"),
     (["measure.metrics=[fid]"], "measure.metrics='fid' is unknown: choose one of frechet, kid"),
     (["measure.also_extractors=[clip]"], "evaluation.extractor='clip' is unknown: choose one of"),
-    (["measure.also_samples=[9]"], "measure.also_samples=9 must lie between 2 and evaluation.samples=8"),
+    (["measure.also_samples=[9]"], "measure.also_samples=9 must be at most evaluation.samples=8"),
     (["evaluation.decoder=stabilityai/sd-vae-ft-ema"], "cannot decode latents of"),
     (["evaluation.reference={}/narrow.npz"], "statistics of 1280 and 3 features cannot be compared"),
     (["evaluation.reference={}/large.npz"], "the samples are 32 pixels wide, the reference 64"),

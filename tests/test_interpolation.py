@@ -94,8 +94,8 @@ def test_full_truncation_goes_from_mean_to_mean(generator: Generator) -> None:
         ([Anchor(1, -1), Anchor(2, 1)], 4, 0.0, r"anchor \(1, -1\): class -1 must lie between 0 and 2"),
         ([Anchor(1, 1), Anchor(-2, 0)], 4, 0.0, r"anchor \(-2, 0\): seed -2 must be at least 0"),
         (ANCHORS, 0, 0.0, "frames=0 must be at least 1"),
-        (ANCHORS, 4, 1.5, r"truncation=1\.5 must lie between 0 \(off\) and 1"),
-        (ANCHORS, 4, -0.1, r"truncation=-0\.1 must lie between 0 \(off\) and 1"),
+        (ANCHORS, 4, 1.5, r"truncation=1\.5 must be a number from 0 \(off\) to 1"),
+        (ANCHORS, 4, -0.1, r"truncation=-0\.1 must be a number from 0 \(off\) to 1"),
     ],
 )
 def test_paths_that_cannot_be(

@@ -221,7 +221,13 @@ def test_mistakes_are_told_before_anything_is_submitted(
     assert "launch.to=slurm, but this machine has no sbatch" in answer("sweep=repa", "launch.to=slurm")
     assert "training.batch_size=4 is not divisible by 3 processes" in answer("sweep=repa", "study.processes=3")
     assert "launch.to='cloud' is unknown" in answer("sweep=repa", "launch.to=cloud")
-    assert "launch.local_jobs=0 must be 1 or more" in answer("sweep=repa", "launch.local_jobs=0")
+    assert "study.effect=1.0000001 at study.scatter=0.18 takes more than 10000 seeds: raise the effect" in answer(
+        "sweep=mng", "study.effect=1.0000001", "study.scatter=0.18"
+    )
+    assert "error: study.effect=nan must be finite and above 1" in answer("sweep=mng", "study.effect=nan")
+    assert "study.scatter=-1.0 must be above 0" in answer("sweep=mng", "study.scatter=-1")
+    assert "sweep.claim.seeds=0 must be at least 1" in answer("sweep=mng", "sweep.claim.seeds=0")
+    assert "launch.local_jobs=0 must be at least 1" in answer("sweep=repa", "launch.local_jobs=0")
     monkeypatch.setattr(local, "visible_gpus", lambda: [0])
     two = ("sweep=repa", "study.on_gpu=true", "launch.local_jobs=2")
     assert "launch.local_jobs=2 of study.processes=1 needs 2 GPUs, but there are 1 here" in answer(*two)

@@ -273,6 +273,8 @@ def test_one_plans_the_others_wait(case: Case, monkeypatch: pytest.MonkeyPatch) 
         ({"encode_precision": "fp16"}, r"autoencoder\.encode_precision='fp16' is unknown: choose one of fp32, bf16"),
         ({"path": None}, r"autoencoder\.path is not set: give a hub name such as"),
         ({"path": "/nowhere/at/all"}, r"/nowhere/at/all' cannot be loaded"),
+        ({"kind": "tiny", "train_images": 0}, r"autoencoder\.train_images=0 and autoencoder\.lr=.* train no tiny"),
+        ({"kind": "tiny", "lr": 0.0}, r"autoencoder\.lr=0\.0 train no tiny autoencoder: both must be above 0"),
         ({"kind": "tiny", "channels": [8, 12, 8]}, r"autoencoder\.channels=.* must be multiples of 8"),
     ],
 )

@@ -102,11 +102,9 @@ def test_further_averages_are_measured_beside(small: SmallConfig, tmp_path: Path
     assert [len(one) for line in lines for one in line.get("evaluations", {}).values()] == [len(numbers)] * 4
 
 
-@pytest.mark.parametrize("decays", ["[1.0]", "[-0.1]", "[0.5]", "[0.9, 0.9]"])
-def test_averages_that_cannot_be(small: SmallConfig, decays: str) -> None:
-    with pytest.raises(
-        UserError, match=r"optim\.also_ema_decays=\[.*: each must be at least 0 and below 1, other than"
-    ):
+@pytest.mark.parametrize("decays", ["[0.5]", "[0.9, 0.9]"])
+def test_averages_that_are_asked_for_twice(small: SmallConfig, decays: str) -> None:
+    with pytest.raises(UserError, match=r"optim\.also_ema_decays=\[.*: each must be other than optim\.ema_decay=0\.5"):
         run(small("optim.ema_decay=0.5", f"optim.also_ema_decays={decays}"))
 
 

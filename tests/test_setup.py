@@ -27,20 +27,20 @@ from tests.prepared import fake_prepared
         ("objective.mng_form=paper", "objective.mng_form='paper' is unknown"),
         ("teacher.translation=none", "teacher.translation='none' is unknown"),
         ("training.precision=fp16", "training.precision='fp16' is unknown: choose one of fp32, bf16"),
-        ("training.total_steps=0", "training.total_steps=0 must be positive"),
-        ("evaluation.samples=-1", "evaluation.samples=-1 must be positive, or 0"),
-        ("objective.penalty_sigma=0", "objective.penalty_sigma=0.0 must be positive"),
-        ("optim.lr_multiple=-2", "optim.lr_multiple=-2.0 must be positive"),
-        ("training.seed=-1", "training.seed=-1 must be 0 or more"),
+        ("training.total_steps=0", "training.total_steps=0 must be at least 1"),
+        ("evaluation.samples=-1", "evaluation.samples=-1 must be at least 0"),
+        ("objective.penalty_sigma=0", "objective.penalty_sigma=0.0 must be above 0"),
+        ("optim.lr_multiple=-2", "optim.lr_multiple=-2.0 must be above 0"),
+        ("training.seed=-1", "training.seed=-1 must be at least 0"),
         ("training.keep_steps=300", "training.keep_steps=300 must be a multiple of training.checkpoint_steps=200"),
-        ("training.keep_steps=0", "training.keep_steps=0 must be a multiple"),
+        ("training.keep_steps=0", "training.keep_steps=0 must be at least 1"),
         ("optim.beta2=1", "optim.beta2=1.0 must be at least 0 and below 1"),
         ("optim.ema_decay=2", "optim.ema_decay=2.0 must be at least 0 and below 1"),
-        ("optim.eps=-1", "optim.eps=-1.0 must be positive"),
-        ("optim.clip_norm=0", "optim.clip_norm=0.0 must be positive"),
-        ("autoencoder.batch_size=0", "autoencoder.batch_size=0 must be positive"),
-        ("evaluation.grid_columns=0", "evaluation.grid_columns=0 must be positive"),
-        ("objective.augment.flip=3", "objective.augment.flip=3.0 must be between 0 and 1"),
+        ("optim.eps=-1", "optim.eps=-1.0 must be above 0"),
+        ("optim.clip_norm=0", "optim.clip_norm=0.0 must be above 0"),
+        ("autoencoder.batch_size=0", "autoencoder.batch_size=0 must be at least 1"),
+        ("evaluation.grid_columns=0", "evaluation.grid_columns=0 must be at least 1"),
+        ("objective.augment.flip=3", "objective.augment.flip=3.0 must be at least 0 and at most 1"),
         ("tracker.kind=mlflow", "tracker.kind='mlflow' is unknown"),
         ("objective.penalty_fraction=0.3", "objective.penalty_fraction=0.3 is no 1/k with a whole k"),
     ],
@@ -67,10 +67,6 @@ def test_mistakes(override: str, message: str) -> None:
             "objective.generator_alignment_block=8 is no block of size S: choose one of 0 ... 7",
         ),
         (
-            ("objective.generator_alignment_weight=0.5", "objective.generator_alignment_block=-1"),
-            "objective.generator_alignment_block=-1 is no block of size S",
-        ),
-        (
             ("training.keep_steps=200", "training.keep_checkpoints=false"),
             "training.keep_steps=200 keeps checkpoints, training.keep_checkpoints=false none: set one of them",
         ),
@@ -88,7 +84,7 @@ def test_default_passes_and_one_wrong_field_among_it_does_not() -> None:
     config = compose_config()
     check(config)
     wrong = dataclasses.replace(config.training, accumulation=0)
-    with pytest.raises(UserError, match="training.accumulation=0 must be positive"):
+    with pytest.raises(UserError, match="training.accumulation=0 must be at least 1"):
         check(dataclasses.replace(config, training=wrong))
 
 

@@ -153,7 +153,7 @@ def test_typed_depth_must_carry_the_stages() -> None:
     [
         (("model.width=66",), r"model\.width=66: 4 heads do not divide width 66"),
         (("model.heads=32",), r"model\.heads=32: 32 heads do not divide width 64 into heads of a multiple of 4"),
-        (("model.depth=0",), r"model\.depth=0: "),
+        (("model.depth=0",), r"model\.depth=0 must be at least 1"),
         (("model=gat", "model.width=64"), r"model\.width=64: can be set in the mini families alone"),
         (("model.discriminator_size=B", "model.depth=4"), r"model\.depth=4: .* not beside model\.discriminator_size"),
     ],

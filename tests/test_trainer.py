@@ -218,7 +218,7 @@ def test_numbers_are_kept_with_their_protocols(small: SmallConfig) -> None:
         ("model.patch=3", "model.patch=3 is not offered"),
         ("training.batch_size=17", "training.batch_size=17 is more than the 16 images"),
         ("evaluation.reference=/nowhere.npz", "/nowhere.npz: no reference statistics"),
-        ("evaluation.truncation=2", "evaluation.truncation=2.0 must lie between 0"),
+        ("evaluation.truncation=2", "evaluation.truncation=2.0 must be at least 0 and at most 1"),
     ],
 )
 def test_mistakes_leave_no_run_folder(small: SmallConfig, tmp_path: Path, override: str, message: str) -> None:

@@ -48,11 +48,7 @@ def start_queue(submission: Submission, study: StudyConfig, jobs_at_a_time: int 
 
 
 def check_room(study: StudyConfig, jobs_at_a_time: int | None) -> None:
-    """:class:`UserError` for a number of jobs that is none, or more than the machine's GPUs."""
-    if jobs_at_a_time is not None and jobs_at_a_time < 1:
-        raise UserError(
-            f"launch.local_jobs={jobs_at_a_time} must be 1 or more, or null for as many as the machine carries"
-        )
+    """:class:`UserError` for a number of jobs that is more than the machine's GPUs."""
     if not uses_gpus(study):
         return
     needed, here = (jobs_at_a_time or fitting_jobs(study)) * study.processes, len(visible_gpus())

@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.settings import Surroundings, run_config, surroundings
+from experiments.settings import PrepareConfig, Surroundings, group, run_config, surroundings
 from experiments.study import slurm
 from experiments.study.jobs import Job, read_config
 from gat.config import Config
@@ -44,11 +44,10 @@ def submit_shards(settings: DictConfig, parameters: dict[str, Any]) -> None:
     """
     config, around = run_config(settings), surroundings(settings)
     check(config)
-    shards, statistics = settings.prepare.shards, settings.prepare.statistics
-    if shards < 1:
-        raise UserError(f"prepare.shards={shards} must be at least 1")
-    if settings.prepare.action != "make":
-        raise UserError(f"prepare.action={settings.prepare.action} makes no jobs: leave -m away")
+    asked: PrepareConfig = group(settings, "prepare")
+    shards, statistics = asked.shards, asked.statistics
+    if asked.action != "make":
+        raise UserError(f"prepare.action={asked.action} makes no jobs: leave -m away")
     if around.launch.to == "local" or not slurm.is_here():
         raise UserError(
             "-m makes jobs for SLURM, and there is no sbatch here: leave -m away (loader.workers=N uses N cores; for several "

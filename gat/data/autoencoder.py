@@ -142,15 +142,20 @@ def train_tiny_autoencoder(images: Images, config: AutoencoderConfig, seed: int,
     return model
 
 
-def check_channels(config: AutoencoderConfig) -> None:
-    """:class:`UserError` for ``autoencoder.channels`` that cannot be."""
-    if not config.channels or any(c <= 0 or c % NORM_GROUPS for c in config.channels):
+def check_tiny(config: AutoencoderConfig) -> None:
+    """:class:`UserError` for channels, or a training, that cannot be."""
+    if not (config.train_images and config.lr):
+        raise UserError(
+            f"autoencoder.train_images={config.train_images} and autoencoder.lr={config.lr} train no tiny autoencoder: both "
+            "must be above 0"
+        )
+    if not config.channels or any(c % NORM_GROUPS for c in config.channels):
         raise UserError(f"autoencoder.channels={config.channels} must be multiples of {NORM_GROUPS}, one per level")
 
 
 def build_tiny(config: AutoencoderConfig) -> AutoencoderKL:
     """An untrained AutoencoderKL with one layer per block and the channels of ``config``; :class:`UserError` for odd ones."""
-    check_channels(config)
+    check_tiny(config)
     levels = len(config.channels)
     return AutoencoderKL(
         in_channels=3,

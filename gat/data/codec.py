@@ -21,8 +21,6 @@ NO_SUBSAMPLING = 0
 def check_format(image_format: str, quality: int | None) -> None:
     """:class:`UserError` for an unknown format or a quality that it cannot have."""
     require_choice("data.image_format", image_format, FORMATS)
-    if quality is not None and not 1 <= quality <= 100:
-        raise UserError(f"data.image_quality={quality} must lie between 1 and 100, or be null (lossless)")
     if image_format == "jpeg" and quality is None:
         raise UserError("data.image_format=jpeg is never lossless: set data.image_quality (95, say), or take webp")
     if image_format == "png" and quality is not None:

@@ -17,7 +17,7 @@ from diffusers import AutoencoderKL
 from gat.config import AutoencoderConfig, DataConfig
 from gat.data.autoencoder import (
     OWN,
-    check_channels,
+    check_tiny,
     load_autoencoder,
     load_own_autoencoder,
     save_autoencoder,
@@ -71,7 +71,7 @@ def plan(data: DataConfig, autoencoder: AutoencoderConfig, cache: Path, device: 
         )
     pretrained = _pretrained(autoencoder.path) if autoencoder.kind == "pretrained" else None
     if pretrained is None:
-        check_channels(autoencoder)
+        check_tiny(autoencoder)
     _check_resolution(data, factor_of(pretrained) if pretrained else 2 ** (len(autoencoder.channels) - 1))
     folder = prepared_folder(data, autoencoder, cache)
     with one_at_a_time(set_lock(folder), f"preparing {folder}"):
@@ -101,7 +101,7 @@ def factor_of(model: AutoencoderKL) -> int:
 
 
 def _check_resolution(data: DataConfig, factor: int) -> None:
-    if data.resolution_px < 1 or data.resolution_px % factor:
+    if data.resolution_px % factor:
         raise UserError(
             f"data.resolution_px={data.resolution_px} is not divisible by {factor}, the autoencoder's factor: "
             "choose a multiple"

@@ -13,7 +13,6 @@ from typing import Any
 
 from gat.config import EvaluationConfig
 from gat.errors import UserError, require_choice
-from gat.truncation import check_truncation
 
 CONVERSIONS = ("rounded", "truncated")
 COVARIANCES = ("N", "N-1")
@@ -88,11 +87,6 @@ def check_rules(config: EvaluationConfig) -> None:
     require_choice("evaluation.to_uint8", config.to_uint8, CONVERSIONS)
     require_choice("evaluation.covariance", config.covariance, COVARIANCES)
     require_choice("evaluation.labels", config.labels, LABELS)
-    check_truncation(config.truncation, "evaluation.truncation")
-    if config.seed < 0 or config.batch_size < 1:
-        raise UserError(
-            f"evaluation.seed={config.seed} and evaluation.batch_size={config.batch_size} must be at least 0 and 1"
-        )
     if config.samples == 1:
         raise UserError("evaluation.samples=1: one sample has no covariance: use at least 2")
 

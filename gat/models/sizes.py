@@ -85,7 +85,7 @@ def body_of(model: ModelConfig) -> Size:
             "and model.discriminator_size=null, or leave it out"
         )
     body = replace(named, **typed)
-    if min(body.depth, body.width, body.heads) < 1 or body.width % (HEAD_MULTIPLE * body.heads):
+    if body.width % (HEAD_MULTIPLE * body.heads):
         raise UserError(
             f"{shown}: {body.heads} heads do not divide width {body.width} into heads of a multiple of {HEAD_MULTIPLE} "
             "(two halves of pairs for RoPE): choose others"

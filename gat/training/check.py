@@ -1,9 +1,8 @@
 """Mistakes in the configuration, told before any work. Quick to import: neither teacher nor autoencoder code."""
 
 import warnings
-from dataclasses import asdict
 
-from gat.config import Config, EvaluationConfig, TrainingConfig
+from gat.config import Config, EvaluationConfig, OptimConfig, TrainingConfig
 from gat.data.sources import class_count
 from gat.errors import UserError, require_choice
 from gat.evaluation.kinds import CLASSIFIER
@@ -12,12 +11,14 @@ from gat.mng import FORMS, SCHEDULES
 from gat.models.sizes import body_of, find_size
 from gat.objective.adversarial import penalty_stride
 from gat.objective.alignment import TRANSLATIONS
+from gat.ranges import check_ranges
 from gat.training.memory import CHOICES
 from gat.training.trackers import require_tracker
 
 
 def check(config: Config) -> None:
     """:class:`UserError` for settings that no data can make right."""
+    check_ranges(config)
     require_choice("objective.mng_schedule", config.objective.mng_schedule, SCHEDULES)
     require_choice("objective.mng_form", config.objective.mng_form, FORMS)
     require_choice("teacher.translation", config.teacher.translation, TRANSLATIONS)
@@ -29,40 +30,12 @@ def check(config: Config) -> None:
         find_size(model.family, size)
     body_of(model)
     require_tracker(config.tracker.kind)
-    positive = {
-        "training.batch_size": config.training.batch_size,
-        "training.accumulation": config.training.accumulation,
-        "training.total_steps": config.training.total_steps,
-        "training.log_steps": config.training.log_steps,
-        "training.eval_steps": config.training.eval_steps,
-        "training.checkpoint_steps": config.training.checkpoint_steps,
-        "training.divergence.patience_steps": config.training.divergence.patience_steps,
-        "evaluation.batch_size": config.evaluation.batch_size,
-        "data.resolution_px": config.data.resolution_px,
-        "optim.lr_base": config.optim.lr_base,
-        "optim.lr_multiple": config.optim.lr_multiple,
-        "optim.eps": config.optim.eps,
-        "optim.clip_norm": config.optim.clip_norm,
-        "autoencoder.batch_size": config.autoencoder.batch_size,
-        "evaluation.grid_columns": config.evaluation.grid_columns,
-        "evaluation.grid_classes": config.evaluation.grid_classes,
-        "objective.penalty_sigma": config.objective.penalty_sigma,
-    }
-    for name, value in positive.items():
-        if value <= 0:
-            raise UserError(f"{name}={value} must be positive")
-    check_shares(config)
+    check_averages(config.optim)
     check_steps(config.training)
     check_rules(config.evaluation)
-    if config.evaluation.samples < 0:
-        raise UserError(f"evaluation.samples={config.evaluation.samples} must be positive, or 0 for no evaluation")
     rules = config.evaluation
     if rules.samples and (rules.classifier or CLASSIFIER in (rules.extractor, *rules.also_extractors)):
         check_classes(rules, class_count(config.data.source, config.data.root))
-    if (config.loader.workers or 0) < 0 or config.loader.prefetch < 1:
-        raise UserError(
-            f"loader.workers={config.loader.workers} and loader.prefetch={config.loader.prefetch} must be at least 0 and 1"
-        )
     check_successors(config)
 
 
@@ -79,30 +52,19 @@ def check_classes(rules: EvaluationConfig, count: int | None) -> None:
         warnings.warn("the data has one class: class accuracy (evaluation.classifier) is left out", stacklevel=3)
 
 
-def check_shares(config: Config) -> None:
-    """:class:`UserError` for shares that are none: averages over steps below 1, parts of the batch up to 1."""
-    optim, augment = config.optim, config.objective.augment
-    for name in ("beta1", "beta2", "ema_decay"):
-        if not 0 <= getattr(optim, name) < 1:
-            raise UserError(f"optim.{name}={getattr(optim, name)} must be at least 0 and below 1")
+def check_averages(optim: OptimConfig) -> None:
+    """:class:`UserError` for an average of the generator that is asked for twice."""
     for decay in optim.also_ema_decays:
-        if not 0 <= decay < 1 or decay == optim.ema_decay or optim.also_ema_decays.count(decay) > 1:
+        if decay == optim.ema_decay or optim.also_ema_decays.count(decay) > 1:
             raise UserError(
-                f"optim.also_ema_decays={optim.also_ema_decays}: each must be at least 0 and below 1, other than "
-                f"optim.ema_decay={optim.ema_decay}, and given once"
+                f"optim.also_ema_decays={optim.also_ema_decays}: each must be other than optim.ema_decay={optim.ema_decay}, "
+                "and given once"
             )
-    for name, value in asdict(augment).items():
-        if not 0 <= value <= 1:
-            raise UserError(f"objective.augment.{name}={value} must be between 0 and 1")
 
 
 def check_steps(training: TrainingConfig) -> None:
-    """:class:`UserError` for a negative seed, and for checkpoints to keep where none are written."""
-    for name in ("seed", "init_seed", "order_seed", "noise_seed"):
-        value = getattr(training, name)
-        if value is not None and value < 0:
-            raise UserError(f"training.{name}={value} must be 0 or more")
-    if training.keep_steps is not None and (training.keep_steps < 1 or training.keep_steps % training.checkpoint_steps):
+    """:class:`UserError` for checkpoints to keep where none are written."""
+    if training.keep_steps is not None and training.keep_steps % training.checkpoint_steps:
         raise UserError(
             f"training.keep_steps={training.keep_steps} must be a multiple of "
             f"training.checkpoint_steps={training.checkpoint_steps}: checkpoints are written at those"
@@ -131,7 +93,7 @@ def check_successors(config: Config) -> None:
             "or set it to 0"
         )
     depth, block = body_of(model).depth, objective.generator_alignment_block
-    if block is not None and not 0 <= block < depth:
+    if block is not None and block >= depth:
         raise UserError(
             f"objective.generator_alignment_block={block} is no block of size {model.size}: choose one of 0 ... {depth - 1}"
         )
