@@ -22,6 +22,7 @@ from analysis.metrics import metrics_of
 from analysis.rules import CONFIRMED, EQUIVALENT, REFUTED, UNDECIDED, decide, verdict
 from analysis.tables import ENDED, NoTableError, read_table
 from experiments.settings import CONF, SWEEPS, register_resolvers
+from experiments.study.claims import check_claim, check_rule, claim_from
 from experiments.study.power import detectable, level_at, looks_of
 from gat.errors import UserError, first_line
 
@@ -69,7 +70,10 @@ def claims(study: str = DEFAULT_STUDY) -> list[tuple[str, dict[str, Any]]]:
         whole: Any = OmegaConf.create({"study": scale} | parts)
         stated: Any = {key: OmegaConf.to_container(whole[key], resolve=True) for key in parts if whole[key] is not None}
         first = [stated["claim"]] if "claim" in stated else []
-        found += [(file.stem, claim) for claim in (*first, *stated.get("diagnostic_claims", ()))]
+        listed = (*first, *stated.get("diagnostic_claims", ()))
+        for claim in listed:
+            check_claim(claim_from(claim, str(file)))
+        found += [(file.stem, claim) for claim in listed]
     return found
 
 
@@ -82,14 +86,18 @@ def judged(sweep: str, stated: dict[str, Any], results: Path, study: str) -> Jud
         return Judged(sweep, stated, NOT_RUN, [], f"0 of {stated['seeds']}")
     own = table.head.get("claim")
     claim = own or stated
+    try:
+        check_rule(claim_from(claim, sweep))
+    except UserError as error:
+        raise UserError(
+            f"{results / study / sweep}.json: its claim cannot be applied ({error}): collect again"
+        ) from error
     notes = [table.mark] if table.mark else []
     notes += [] if own else ["its rule is today's, as none was submitted with the runs"]
     notes += ["its rule changed between submissions; the newest counts"] if table.head.get("claim_changed") else []
     rows = table.rows if diagnostic is None else metrics_of(diagnostic, table.rows)
     if rows.empty:
         return Judged(sweep, claim, NOT_RUN, [], f"0 of {claim['seeds']}", notes)
-    if not 0.5 <= claim["confidence"] < 1:
-        raise ValueError(f"confidence {claim['confidence']}")
     looks, ended = looks_of(claim["seeds"], claim.get("looks", 1)), ended_of(rows)
     how = (claim["metric"], claim["confidence"], study, claim["at"])
     kept = {"measured": diagnostic is not None, "missing": table.head.get("missing", ()), "looks": looks}

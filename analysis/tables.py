@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from experiments.study.claims import claim_from
 from gat.errors import UserError, first_line
 from gat.evaluation.protocol import Protocol, from_record, require_same
 from gat.numerics import mark_of
@@ -88,6 +89,8 @@ def read_table(results: Path, study: str, sweep: str, diagnostic: str | None = N
         study, sweep = head["study"], head["sweep"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file}: is no whole table ({first_line(error)}): {again}") from error
+    if head.get("claim"):
+        claim_from(head["claim"], str(file.with_suffix(".json")), again)
     found = rows["protocol"].dropna().unique() if "protocol" in rows else []
     if len(found) > 1:
         raise UserError(f"{file}: has distances of {len(found)} protocols, which are not comparable: {again}")

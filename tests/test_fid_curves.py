@@ -14,7 +14,7 @@ from analysis.style import PAPER_COLOR, panels
 from analysis.tables import Table, read_table
 from gat.errors import UserError
 from gat.evaluation.protocol import Protocol
-from tests.made_up import PROTOCOL, run_rows, write_results
+from tests.made_up import PROTOCOL, claim_of, run_rows, write_results
 from tests.submissions import numbers_line
 from tests.test_paper import TRAINING
 
@@ -25,11 +25,12 @@ ROWS = [
     *run_rows("B", 1, {100: 32.0, 200: 17.0}, diverged_step=150),
     *run_rows("B_at_rate_of_S", 0, {}, diverged_step=50),
 ]
+CLAIM = claim_of("lr_crosscheck") | {"seeds": 1}
 
 
 def table_of(folder: Path, protocol: Protocol = PROTOCOL, study: str = "mini") -> Table:
     rows = [row | {"protocol": protocol.id if row["distance"] else None} for row in ROWS]
-    write_results(folder, "lr_crosscheck", rows, study=study, protocol=protocol, claim={"seeds": 1, "confidence": 0.95})
+    write_results(folder, "lr_crosscheck", rows, study=study, protocol=protocol, claim=CLAIM)
     return read_table(folder, study, "lr_crosscheck")
 
 
@@ -114,7 +115,7 @@ def test_the_command_on_a_sweep(tmp_path: Path) -> None:
 
 
 def test_missing_runs_are_named_or_printed(tmp_path: Path) -> None:
-    write_results(tmp_path, "lr_crosscheck", ROWS, missing=["S_at_rate_of_B, seed 2"], claim={"seeds": 1})
+    write_results(tmp_path, "lr_crosscheck", ROWS, missing=["S_at_rate_of_B, seed 2"], claim=CLAIM)
     asked = {"sweep": "lr_crosscheck", "results": str(tmp_path)}
     with pytest.raises(UserError, match="S_at_rate_of_B, seed 2.*allow_partial=true"):
         draw(asked)

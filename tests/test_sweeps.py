@@ -1,6 +1,7 @@
 """Every sweep in every study: it composes, to the golden settings, and its claim's head can be applied."""
 
 import dataclasses
+import math
 from typing import Any
 
 import pytest
@@ -109,6 +110,8 @@ def test_paper_scale_is_the_papers() -> None:
 
 
 PAIR = {"kind": "difference", "arms": ["a", "b"], "decides": True}
+TRAINS = {"kind": "trains", "arms": ["a"], "decides": True}
+SLOPE = {"kind": "power_law", "x": "flops", "predicted": 1.0, "within": 0.1, "decides": True}
 
 
 @pytest.mark.parametrize(
@@ -125,12 +128,25 @@ PAIR = {"kind": "difference", "arms": ["a", "b"], "decides": True}
             "names the arms a: give at least 2, each once",
         ),
         ({"rule": [PAIR | {"arms": ["a", "a"]}]}, "names the arms a, a: give at least 2, each once"),
-        ({"rule": [PAIR | {"equivalent": 0.5}]}, "has the ratio 0.5: use a number above 1"),
-        ({"rule": [PAIR | {"equivalent": float("inf")}]}, "has the ratio inf: use a number above 1"),
-        ({"rule": [PAIR | {"equivalent": [1.3]}]}, r"has the ratio \[1.3\]: use a number above 1"),
+        ({"rule": [PAIR | {"equivalent": 0.5}]}, "difference: equivalent=0.5 must be above 1"),
+        ({"rule": [PAIR | {"equivalent": float("inf")}]}, "difference: equivalent=inf must be finite and above 1"),
+        ({"rule": [PAIR | {"equivalent": [1.3]}]}, r"difference: equivalent=\[1.3\] must be a number"),
         ({"rule": [PAIR | {"equivalent": 1.3}], "metric": "d_loss", "at": "end"}, "its metric must be frechet"),
+        (
+            {"rule": [{"kind": "difference", "arms": ["a", "b"]}]},
+            "difference has arms, kind, expected arms, decides, kind",
+        ),
+        ({"rule": [PAIR | {"decides": "no"}]}, "difference: decides=no must be true or false"),
+        ({"rule": [PAIR | {"arms": "ab"}]}, "difference: arms=ab must be a list of names"),
+        ({"rule": [PAIR | {"arms": ["a", 2]}]}, r"difference: arms=\['a', 2\] must be a list of names"),
+        ({"rule": [TRAINS | {"share": math.nan}]}, "trains: share=nan must be finite and at least 0 and at most 1"),
+        ({"rule": [TRAINS | {"share": 2}]}, "trains: share=2 must be at least 0 and at most 1"),
+        ({"rule": [SLOPE | {"predicted": "one"}]}, "power_law: predicted=one must be a number"),
+        ({"rule": [SLOPE | {"x": 1}]}, "power_law: x=1 must be a name"),
+        ({"paper": [{"what": "FID"}]}, r"paper has \{'what': 'FID'\}: give about, source, value, what of each"),
+        ({"confidence": math.nan}, "confidence=nan must be finite and at least 0.5 and below 1"),
         ({"confidence": 95}, "confidence=95 must be at least 0.5 and below 1"),
-        ({"looks": 3, "family": None}, "looks=3 is not possible: set it to 1 or 2"),
+        ({"looks": 3, "family": None}, "looks=3 must be at least 1 and at most 2"),
         ({"looks": 2}, "looks=2 with family=base: Holm's correction needs 1 look"),
         ({"metric": "d_loss"}, "at=last_third is for metric frechet, not d_loss: use end"),
         (

@@ -308,6 +308,40 @@ def test_a_head_that_cannot_be_applied_is_told(tmp_path: Path, head: dict[str, A
     assert found["repa"].verdict != "not judged"
 
 
+def test_a_head_that_is_not_whole_is_told(tmp_path: Path) -> None:
+    """By the verdicts, which are written all the same, with what it lacks and how to get it."""
+    head = {key: value for key, value in CLAIM.items() if key not in ("paper", "confirms")}
+    write_results(tmp_path, "mng", mng_table(A, B), claim=head)
+    found = {one.claim["id"]: one for one in all_judged(tmp_path, "mini")}
+    lacking = "mng.json: claim mng lacks paper, confirms: python experiments/collect.py sweep=mng study=mini"
+    assert found["mng"].verdict == "not judged"
+    assert found["mng"].notes[0].endswith(lacking)
+    assert lacking in document("mini", list(found.values()))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"paper": None, "confirms": None}, "own.yaml: claim mng lacks paper, confirms: see sweeps/README.md"),
+        ({"id": None}, "own.yaml: claim None lacks id"),
+        ({"seeds": "many"}, "own.yaml: claim mng cannot have this seeds .*many.*: see sweeps/README.md"),
+        ({"colour": "red"}, "own.yaml: claim mng cannot have this colour .*: see sweeps/README.md"),
+        (
+            {"paper": [{"what": "FID", "source": "v1"}]},
+            "paper has {'what': 'FID', 'source': 'v1'}: give about, source, ",
+        ),
+    ],
+)
+def test_a_sweep_s_own_head_that_is_not_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], message: str
+) -> None:
+    head = {key: value for key, value in (CLAIM | change).items() if value is not None}
+    (tmp_path / "own.yaml").write_text(json.dumps({"name": "own", "claim": head}))
+    monkeypatch.setattr("analysis.judging.SWEEPS", tmp_path)
+    with pytest.raises(UserError, match=message):
+        claims.__wrapped__("mini")
+
+
 def test_a_study_that_plans_nothing_still_has_claims() -> None:
     assert len(claims("none")) == len(claims("nano"))
 

@@ -28,12 +28,16 @@ correction spans them. In a grid the largest or best at its edge is censored: it
 ``diagnostic`` is about a table of analysis/diagnose.py instead of the sweep's own.
 """
 
-import math
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Mapping
+from dataclasses import MISSING, fields
+from typing import Any, cast
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from experiments.settings import ClaimConfig, SweepConfig
-from gat.errors import UserError, require_choice
+from gat.errors import UserError, first_line, require_choice
+from gat.ranges import Range, check_ranges
 
 KINDS: dict[str, set[str]] = {
     "ordered": {"arms"},
@@ -59,6 +63,25 @@ OPTIONAL: dict[str, set[str]] = {
     "above": {"of", "one_sided", "studies"},
     "rises": {"of", "studies"},
 }
+ARGUMENTS: dict[str, Range | type] = {
+    "kind": str,
+    "x": str,
+    "over": str,
+    "of": str,
+    "decides": bool,
+    "one_sided": bool,
+    "arms": list,
+    "studies": list,
+    "value": Range(),
+    "predicted": Range(),
+    "below": Range(),
+    "share": Range(0, 1),
+    "within": Range(above=0),
+    "margin": Range(0),
+    "equivalent": Range(above=1),
+}
+"""Type of each argument, or the range of its number."""
+PAPER = {"what", "value", "about", "source"}
 COMPARISONS = ("ordered", "difference", "at_most_ratio", "floor")
 """Kinds that compare arms by their distances."""
 PAIRS = ("difference", "at_most_ratio")
@@ -78,57 +101,76 @@ def check_claims(sweep: SweepConfig, arms: Collection[str]) -> None:
             )
 
 
+def claim_from(stated: Any, where: str, remedy: str = "see sweeps/README.md") -> ClaimConfig:
+    """Return the head of a claim as it stands ``where``; :class:`UserError` if it is not whole or not of these types."""
+    told = f"{where}: claim {stated.get('id') if isinstance(stated, Mapping) else stated}"
+    needed = [field.name for field in fields(ClaimConfig) if field.default is MISSING]
+    if lacking := [name for name in needed if not isinstance(stated, Mapping) or stated.get(name) is None]:
+        raise UserError(f"{told} lacks {', '.join(lacking)}: {remedy}")
+    try:
+        return cast(ClaimConfig, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ClaimConfig), stated)))
+    except OmegaConfBaseException as error:
+        raise UserError(f"{told} cannot have this {error.full_key} ({first_line(error)}): {remedy}") from error
+
+
 def check_claim(claim: ClaimConfig | None, arms: Collection[str] | None = None) -> None:
-    """:class:`UserError` unless the rule can be applied: known kinds, their arguments, and (if given) known ``arms``."""
+    """:class:`UserError` unless a new claim's rule can be applied to runs of ``arms`` (None: of any)."""
     if claim is None:
         return
     require_choice(f"claim {claim.id}: at", claim.at, MOMENTS)
-    if not 0.5 <= claim.confidence < 1:
-        raise UserError(f"claim {claim.id}: confidence={claim.confidence} must be at least 0.5 and below 1")
     if claim.at == LAST_THIRD and claim.metric != "frechet":
         raise UserError(f"claim {claim.id}: at={LAST_THIRD} is for metric frechet, not {claim.metric}: use end")
     if claim.family is not None and claim.looks != 1:
         raise UserError(
             f"claim {claim.id}: looks={claim.looks} with family={claim.family}: Holm's correction needs 1 look"
         )
-    if claim.looks not in (1, 2):
-        raise UserError(f"claim {claim.id}: looks={claim.looks} is not possible: set it to 1 or 2")
-    for test in claim.rule:
-        kind = test.get("kind")
-        require_choice(f"claim {claim.id}: kind", str(kind), tuple(KINDS))
-        _check_keys(claim.id, test, KINDS[str(kind)] | {"kind", "decides"}, OPTIONAL.get(str(kind), set()))
-        _check_margins(claim, test)
-        if kind in PAIRS and len(test["arms"]) != 2:
-            raise UserError(f"claim {claim.id}: {kind} compares 2 arms, not {len(test['arms'])}")
-        named = list(test.get("arms", ()))
-        if len(set(named)) < len(named) or (kind in COMPARISONS and len(named) < 2):
-            raise UserError(f"claim {claim.id}: {kind} names the arms {', '.join(named)}: give at least 2, each once")
-        unknown = sorted(set(test.get("arms", ())) - set(arms)) if arms is not None else []
-        if unknown:
-            raise UserError(
-                f"claim {claim.id}: {kind} names arm {unknown[0]!r}, but there are {', '.join(sorted(arms or ()))}"
-            )
-    deciding = [test["kind"] for test in claim.rule if test["decides"]]
-    if not deciding:
-        raise UserError(f"claim {claim.id}: none of its tests decides")
-    if claim.family is not None and not set(deciding) & set(COMPARISONS):
+    check_rule(claim, arms)
+    if claim.family is not None and not any(test["kind"] in COMPARISONS and test["decides"] for test in claim.rule):
         raise UserError(f"claim {claim.id}: none of its deciding tests compares arms: leave out family={claim.family}")
 
 
-def _check_margins(claim: ClaimConfig, test: dict[str, Any]) -> None:
-    """:class:`UserError` for ratios that are none, or of another metric than distances."""
-    bound = test["within"] if test["kind"] == "at_most_ratio" else test.get("equivalent")
-    if bound is None:
-        return
-    smallest = 0 if test["kind"] == "at_most_ratio" else 1
-    if isinstance(bound, bool) or not isinstance(bound, int | float) or not smallest < bound < math.inf:
-        raise UserError(f"claim {claim.id}: {test['kind']} has the ratio {bound}: use a number above {smallest}")
-    if claim.metric != "frechet":
-        raise UserError(f"claim {claim.id}: {test['kind']} compares ratios of distances: its metric must be frechet")
+def check_rule(claim: ClaimConfig, arms: Collection[str] | None = None) -> None:
+    """:class:`UserError` for numbers out of range, and for tests of unknown kinds, wrong arguments, or unknown ``arms``."""
+    check_ranges(claim, f"claim {claim.id}: ")
+    for number in claim.paper:
+        if number.keys() != PAPER or not isinstance(number["value"], int | float | None):
+            raise UserError(
+                f"claim {claim.id}: paper has {number}: give {', '.join(sorted(PAPER))} of each, value a number or null"
+            )
+    for test in claim.rule:
+        _check_test(claim, test, arms)
+    if not any(test["decides"] for test in claim.rule):
+        raise UserError(f"claim {claim.id}: none of its tests decides")
 
 
-def _check_keys(claim: str, test: dict[str, Any], expected: set[str], optional: set[str]) -> None:
-    if test.keys() - optional != expected:
-        raise UserError(
-            f"claim {claim}: {test['kind']} has {', '.join(sorted(test))}, expected {', '.join(sorted(expected))}"
-        )
+def _check_test(claim: ClaimConfig, test: dict[str, Any], arms: Collection[str] | None) -> None:
+    """:class:`UserError` unless a test of ``claim`` can be applied to ``arms`` (None: to any)."""
+    kind, where = str(test.get("kind")), f"claim {claim.id}"
+    require_choice(f"{where}: kind", kind, tuple(KINDS))
+    expected = KINDS[kind] | {"kind", "decides"}
+    if test.keys() - OPTIONAL.get(kind, set()) != expected:
+        raise UserError(f"{where}: {kind} has {', '.join(sorted(test))}, expected {', '.join(sorted(expected))}")
+    for key, value in test.items():
+        _check_argument(f"{where}: {kind}: {key}", value, ARGUMENTS[key])
+    if (kind == "at_most_ratio" or "equivalent" in test) and claim.metric != "frechet":
+        raise UserError(f"{where}: {kind} compares ratios of distances: its metric must be frechet")
+    named: list[str] = test.get("arms", [])
+    if kind in PAIRS and len(named) != 2:
+        raise UserError(f"{where}: {kind} compares 2 arms, not {len(named)}")
+    if len(set(named)) < len(named) or (kind in COMPARISONS and len(named) < 2):
+        raise UserError(f"{where}: {kind} names the arms {', '.join(named)}: give at least 2, each once")
+    unknown = sorted(set(named) - set(arms)) if arms is not None else []
+    if unknown:
+        raise UserError(f"{where}: {kind} names arm {unknown[0]!r}, but there are {', '.join(sorted(arms or ()))}")
+
+
+def _check_argument(name: str, value: Any, allowed: Range | type) -> None:
+    """:class:`UserError` for an argument of a test that is of another type, or out of its range."""
+    wanted = {bool: "true or false", str: "a name", list: "a list of names"}
+    listed = value if isinstance(value, list) else []
+    if isinstance(allowed, Range):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UserError(f"{name}={value} must be a number")
+        allowed.check(name, value)
+    elif not isinstance(value, allowed) or not all(isinstance(one, str) for one in listed):
+        raise UserError(f"{name}={value} must be {wanted[allowed]}")
