@@ -113,13 +113,11 @@ class GATPipeline(DiffusionPipeline):
                 f"the vae has {vae.config.latent_channels} latent channels, the generator {generator.dims.channels}: "
                 "give the autoencoder that it was trained with"
             )
-        scale = vae.config.scaling_factor if latent_scale is None else latent_scale
-        if not (math.isfinite(scale) and scale > 0):
-            raise UserError(f"latent_scale={scale} must be a positive number")
+        scale = vae.config.scaling_factor if latent_scale is None else _plain(latent_scale)
+        if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < math.inf:
+            raise UserError(f"latent_scale={scale!r} must be a positive number")
         check_truncation(truncation)
-        names = {int(number): name for number, name in (id2label or {}).items()}
-        for number in names:
-            check_class(number, generator.dims.num_classes, "id2label")
+        names = checked_names(id2label, generator.dims.num_classes)
         self.register_modules(generator=generator, vae=vae)
         self.register_to_config(id2label=names or None, latent_scale=float(scale), truncation=float(truncation))
         self.register_to_config(decoder=decoder)
@@ -135,7 +133,7 @@ class GATPipeline(DiffusionPipeline):
 
     def get_label_ids(self, label: str | Sequence[str]) -> list[int]:
         """Class numbers of one name or several; :class:`UserError` for one that no class, or more than one, has."""
-        return [self._number(name) for name in ([label] if isinstance(label, str) else label)]
+        return [self._number(name) for name in _listed(label)]
 
     @torch.no_grad()
     def __call__(
@@ -155,15 +153,21 @@ class GATPipeline(DiffusionPipeline):
         ``ImagePipelineOutput``, or without ``return_dict`` a tuple of the images. All mistakes are :class:`UserError`.
         """
         require_choice("output_type", output_type, OUTPUT_TYPES)
-        psi = self.config.truncation if truncation is None else truncation
+        if not isinstance(return_dict, bool):
+            raise UserError(f"return_dict={return_dict!r} must be True or False")
+        psi = self.config.truncation if truncation is None else _plain(truncation)
         check_truncation(psi)
-        labels = self._labels(class_labels, num_images_per_label)
+        labels = self._labels(class_labels, _plain(num_images_per_label))
         latents = self.generator(self._draw(len(labels), generator), labels, truncation=psi)[-1]
         images = latents if output_type == "latent" else self._decode(latents, output_type)
         return ImagePipelineOutput(images=images) if return_dict else (images,)
 
     def _draw(self, count: int, generator: torch.Generator | list[torch.Generator] | None) -> Tensor:
         """Draw z (B, z_dim), in fp32, so that a seed means the same image in every dtype."""
+        given = generator if isinstance(generator, list) else [] if generator is None else [generator]
+        for one in given:
+            if not isinstance(one, torch.Generator):
+                raise UserError(f"generator={one!r} must be a torch.Generator, or a list with one per image")
         if isinstance(generator, list) and len(generator) != count:
             raise UserError(f"{len(generator)} generators were given for {count} images: give one, or one per image")
         z = randn_tensor((count, self.generator.dims.z_dim), generator, self.generator.device, torch.float32)
@@ -180,12 +184,11 @@ class GATPipeline(DiffusionPipeline):
 
     def _labels(self, given: Label | Sequence[Label] | Tensor, repeats: int) -> Tensor:
         """Class numbers (B,) on the generator's device."""
-        plain = _plain(given)
-        listed = [plain] if isinstance(plain, str) or not isinstance(plain, Sequence) else plain
+        listed = _listed(given)
         if not listed:
             raise UserError("class_labels is empty: give at least one class number or name")
-        if repeats < 1:
-            raise UserError(f"num_images_per_label={repeats} must be at least 1")
+        if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
+            raise UserError(f"num_images_per_label={repeats!r} must be a whole number of at least 1")
         numbers = torch.tensor([self._number(_plain(label)) for label in listed], device=self.generator.device)
         return numbers.repeat_interleave(repeats)
 
@@ -219,6 +222,26 @@ class GATPipeline(DiffusionPipeline):
 def _plain(value: Any) -> Any:
     """Python's numbers instead of NumPy's or PyTorch's."""
     return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _listed(labels: Any) -> Sequence[Any]:
+    """Return one label, or several, as several."""
+    plain = _plain(labels)
+    return [plain] if isinstance(plain, str) or not isinstance(plain, Sequence) else plain
+
+
+def checked_names(id2label: Names, num_classes: int) -> dict[int, str]:
+    """Return names by class number; :class:`UserError` for what is none, or of a class that there is not."""
+    if not isinstance(id2label, Mapping | None):
+        raise UserError(f"id2label={id2label!r} must be names by class number, or None")
+    names = {}
+    for number, name in (id2label or {}).items():
+        if not str(number).isdecimal() or not isinstance(name, str):
+            raise UserError(f"id2label: {{{number!r}: {name!r}}} must be a class number with its name")
+        names[int(number)] = name
+    for number in names:
+        check_class(number, num_classes, "id2label")
+    return names
 
 
 def class_numbers(id2label: Mapping[int, str]) -> dict[str, list[int]]:

@@ -29,6 +29,8 @@ SCALE = 0.05  # enlarges the latents of the untrained networks until the images 
 NAMES = ["tench, Tinca tinca", "goldfish, Carassius auratus", "crane", "crane, lifting device"]
 LABELS = [2, 0, 3]
 NEITHER = "is neither a class number nor a name: give these, or a list of them"
+WHOLE = "must be a whole number of at least 1"
+GENERATOR = "must be a torch.Generator, or a list with one per image"
 WEIGHTS = "generator/diffusion_pytorch_model.safetensors"
 
 
@@ -141,10 +143,20 @@ def test_name_of_two_classes(pipe: GATPipeline) -> None:
         ([True], {}, f"class_labels: True {NEITHER}"),
         (None, {}, f"class_labels: None {NEITHER}"),
         ([], {}, "class_labels is empty: give at least one class number or name"),
-        ([0], {"truncation": 1.5}, "truncation=1.5 must lie between 0 (off) and 1"),
-        ([0], {"truncation": float("nan")}, "truncation=nan must lie between 0 (off) and 1"),
+        ([0], {"truncation": 1.5}, "truncation=1.5 must be a number from 0 (off) to 1"),
+        ([0], {"truncation": float("nan")}, "truncation=nan must be a number from 0 (off) to 1"),
         ([0], {"output_type": "jpg"}, "output_type='jpg' is unknown: choose one of pil, np, pt, latent"),
-        ([0], {"num_images_per_label": 0}, "num_images_per_label=0 must be at least 1"),
+        ([0], {"truncation": "0.3"}, "truncation='0.3' must be a number from 0 (off) to 1"),
+        ([0], {"truncation": True}, "truncation=True must be a number from 0 (off) to 1"),
+        ([0], {"truncation": [0.3]}, "truncation=[0.3] must be a number from 0 (off) to 1"),
+        ([0], {"num_images_per_label": 0}, f"num_images_per_label=0 {WHOLE}"),
+        ([0], {"num_images_per_label": 1.5}, f"num_images_per_label=1.5 {WHOLE}"),
+        ([0], {"num_images_per_label": "2"}, f"num_images_per_label='2' {WHOLE}"),
+        ([0], {"num_images_per_label": True}, f"num_images_per_label=True {WHOLE}"),
+        ([0], {"generator": 0}, f"generator=0 {GENERATOR}"),
+        ([0], {"generator": [0]}, f"generator=0 {GENERATOR}"),
+        ([0], {"generator": np.random.PCG64}, f"generator={np.random.PCG64!r} {GENERATOR}"),
+        ([0], {"return_dict": "no"}, "return_dict='no' must be True or False"),
         ([0], {"generator": [seeded(), seeded()]}, "2 generators were given for 1 images: give one, or one per image"),
     ],
 )
@@ -154,11 +166,35 @@ def test_mistakes_in_a_call(pipe: GATPipeline, labels: Any, options: dict[str, A
     assert str(error.value) == message
 
 
+def test_a_tuple_of_generators_is_refused(pipe: GATPipeline) -> None:
+    """PyTorch's sampler takes it for one generator."""
+    with pytest.raises(
+        UserError, match=r"^generator=\(<torch.*\) must be a torch\.Generator, or a list with one per image$"
+    ):
+        pipe([0, 1], generator=(seeded(), seeded()))  # type: ignore[arg-type]
+
+
+def test_numbers_of_numpy_and_pytorch_are_numbers(pipe: GATPipeline) -> None:
+    expected = drawn(pipe, [2, 2], truncation=0.5)
+    for one in (np.float32(0.5), np.float64(0.5), torch.tensor(0.5)):
+        assert torch.equal(drawn(pipe, [2], truncation=one, num_images_per_label=np.int64(2)), expected)
+
+
+def test_label_ids_of_what_is_no_name(pipe: GATPipeline) -> None:
+    with pytest.raises(UserError, match=f"^class_labels: None {NEITHER}$"):
+        pipe.get_label_ids(None)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"truncation": -0.1}, "truncation=-0.1 must lie between 0 (off) and 1"),
+        ({"truncation": -0.1}, "truncation=-0.1 must be a number from 0 (off) to 1"),
+        ({"truncation": "0.3"}, "truncation='0.3' must be a number from 0 (off) to 1"),
         ({"latent_scale": 0.0}, "latent_scale=0.0 must be a positive number"),
+        ({"latent_scale": "1"}, "latent_scale='1' must be a positive number"),
+        ({"id2label": ["crane"]}, "id2label=['crane'] must be names by class number, or None"),
+        ({"id2label": {"a": "crane"}}, "id2label: {'a': 'crane'} must be a class number with its name"),
+        ({"id2label": {0: 3}}, "id2label: {0: 3} must be a class number with its name"),
         ({"id2label": {4: "crane"}}, "id2label: there is no class 4: this generator has 4 classes, 0 to 3"),
         (
             {"vae": AutoencoderKL(block_out_channels=(8,), latent_channels=3, norm_num_groups=4)},
