@@ -276,7 +276,7 @@ def test_levels_halve_the_side() -> None:
     assert encode_moments(model, torch.zeros(1, 3, 16, 16)).shape == (1, 6, 8, 8)
 
 
-@pytest.mark.parametrize("channels", [[], [12], [8, 0]])
+@pytest.mark.parametrize("channels", [[], [12]])
 def test_channels_that_cannot_be(channels: list[int]) -> None:
     config: AutoencoderConfig = autoencoder_config(channels=channels)
     with pytest.raises(UserError, match=r"autoencoder\.channels=.* must be multiples of 8"):

@@ -65,7 +65,7 @@ def test_every_number_states_its_range(name: str) -> None:
         ("objective.penalty_weight=-1", "objective.penalty_weight=-1.0 must be at least 0"),
         ("objective.penalty_fraction=1e-320", "objective.penalty_fraction=1e-320 must be at least 1e-06 and at most 1"),
         ("autoencoder.latent_channels=0", "autoencoder.latent_channels=0 must be at least 1"),
-        ("autoencoder.channels=[8,-8]", r"autoencoder.channels\[1\]=-8 must be at least 1"),
+        ("autoencoder.channels=[8,0]", r"autoencoder.channels\[1\]=0 must be at least 1"),
         ("autoencoder.scale=0", "autoencoder.scale=0.0 must be above 0"),
         ("autoencoder.train_images=-5", "autoencoder.train_images=-5 must be at least 0"),
         ("autoencoder.kl_weight=nan", "autoencoder.kl_weight=nan must be finite and at least 0"),
