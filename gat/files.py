@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from typing import IO, Any, BinaryIO
 from gat.errors import UserError, escaped
 
 HEX_DIGITS = "[0-9a-f]" * 8  # the end of a half-written file's name, as a pattern
+
+LOOK_S = 0.02  # far longer than :func:`is_locked` holds a lock
 
 
 @contextmanager
@@ -79,8 +82,23 @@ def lock(stream: IO[str], *, wait: bool) -> bool:
 
     Raises :class:`UserError` on a file system that knows no locks.
     """
+    if _flock(stream, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB):
+        return True
+    time.sleep(LOOK_S)  # another process may have been in :func:`is_locked`
+    return _flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def is_locked(file: Path) -> bool:
+    """Return whether a process holds the lock of ``file``, which need not exist; the lock stays as it is."""
+    if not file.exists():
+        return False
+    with file.open(encoding="utf-8") as stream:
+        return not _flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
+def _flock(stream: IO[str], operation: int) -> bool:
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(stream, operation)
     except BlockingIOError:
         return False
     except OSError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from experiments.study.queue_state import process_mark
+from experiments.study.queue_state import is_alive, process_mark
 from experiments.study.states import run_states
 from experiments.study.submission import Submission, read_submissions
 from gat.training.results import numbers_of
@@ -103,6 +103,22 @@ def test_stopped_queue_saves_and_the_same_command_goes_on(folder: Path) -> None:
     assert until_ended(second) == {"baseline": "finished"}
     steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
     assert steps == list(range(1, 151))
+
+
+@pytest.mark.slow
+def test_a_killed_queues_run_is_left_alone_until_it_ends(folder: Path) -> None:
+    typed = ("sweep.name=orphan", "training.total_steps=150", "training.seed=4", "launch.to=local")
+    submission = submit(folder, *typed)
+    (entry,) = submission.entries
+    until(lambda: (submission.folder / "queue-jobs.json").exists())
+    mark = json.loads((submission.folder / "queue.json").read_text())["process"]
+    os.kill(int(mark.split("@")[0]), signal.SIGKILL)
+    until(lambda: not is_alive(mark))
+    assert states_of(submission) == {"baseline": "running"}  # before it trains
+    until(lambda: Path(entry.run_folder, "metrics.jsonl").exists())
+    second = submit(folder, *typed)
+    assert [one.submitted for one in second.entries] == [False]
+    assert until_ended(submission) == {"baseline": "finished"}
 
 
 def test_a_process_is_told_from_a_later_one_of_its_number() -> None:

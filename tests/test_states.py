@@ -1,14 +1,17 @@
 """States of runs from what is on disk and what the scheduler says; squeue and sacct are scripts with given answers."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
+from experiments.study.queue_state import process_mark
 from experiments.study.states import RunState, run_states
 from experiments.study.submission import Submission, read_submission, read_submissions
 from experiments.study.table import rows_of, table
 from gat.errors import UserError
+from gat.files import lock
 from gat.training.results import number_of_kind
 from tests.submissions import numbers_line, submission_of, write_run
 
@@ -114,6 +117,34 @@ def test_of_local_jobs_whose_queue_is_gone(runs: Path) -> None:
         ("failed", "died without a word (the local queue ended)"),
         ("failed", "died without a word (the local queue ended before it began)"),
     ]
+
+
+def test_a_local_job_outlives_its_queue(runs: Path) -> None:
+    """SIGKILL of the queue: one job still prepares, one trains without submitit's process, one is gone."""
+    submission = submission_of(runs, "", "", "", launcher="local")
+    (submission.folder / "queue.json").write_text('{"process": "1@1"}')
+    jobs = {i: {"state": "running", "job": "55", "process": "1@1"} for i in range(3)}
+    jobs[0]["process"] = str(process_mark(os.getpid()))
+    (submission.folder / "queue-jobs.json").write_text(json.dumps(jobs))
+    for i in (1, 2):
+        write_run(runs / f"run-{i}", [])
+    with (runs / "run-1" / ".lock").open("w") as held, (runs / "run-2" / ".lock").open("w"):
+        assert lock(held, wait=False)
+        assert [state.kind for state in states(submission)] == ["running", "running", "failed"]
+        assert lock(held, wait=False)  # looking has not taken it away
+    assert [state.kind for state in states(submission)] == ["running", "failed", "failed"]
+
+
+def test_a_run_that_somebody_trains_by_hand_is_running(runs: Path) -> None:
+    submission = submission_of(runs, "7_0", None)
+    for i in range(2):
+        write_run(runs / f"run-{i}", [{"step": 3}])
+    with (runs / "run-0" / ".lock").open("w") as first, (runs / "run-1" / ".lock").open("w") as second:
+        assert lock(first, wait=False)
+        assert lock(second, wait=False)
+        assert [(state.kind, state.detail) for state in states(submission)] == [
+            ("running", "by a process that no queue knows")
+        ] * 2
 
 
 def test_of_local_jobs_that_the_kernel_killed(runs: Path) -> None:

@@ -97,7 +97,7 @@ class Queue:
         self.waiting = [entry.index for entry in submission.entries if entry.submitted]
         self.free_slots = list(range(width))
         self.running: dict[int, tuple[int, submitit.Job[str]]] = {}  # by index: slot and job
-        self.told: dict[int, dict[str, str]] = {}
+        self.told: dict[int, dict[str, str | None]] = {}
 
     def work(self) -> None:
         """Until no job is left."""
@@ -133,7 +133,7 @@ class Queue:
 
     def tell(self, index: int, state: str, job: str) -> None:
         """Keep the state of a job for whoever asks."""
-        self.told[index] = {"state": state, "job": job}
+        self.told[index] = {"state": state, "job": job, "process": process_mark(int(job))}
         write_json(self.submission.folder / JOBS_FILE, self.told)
 
     def stop(self, _number: int, _frame: FrameType | None) -> None:

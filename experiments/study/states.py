@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments.study import squeue
-from experiments.study.queue_state import read_queue
+from experiments.study.queue_state import is_alive, read_queue
 from experiments.study.submission import Entry, Goal, Submission, last_jobs
 from gat.evaluation.kinds import FRECHET
-from gat.training.results import diverged_by, number_of_kind, numbers_of, read_metrics, read_record
+from gat.training.results import diverged_by, number_of_kind, numbers_of, read_metrics, read_record, under_way
 
 ENDED = ("finished", "diverged")
 UNDER_WAY = ("queued", "running")
@@ -68,6 +68,8 @@ def _state(
         kind = live or "failed"
         if kind == "failed":
             detail = _why(submission.error_file(launched.index), detail, log)
+    if kind in ("failed", "not submitted") and under_way(Path(entry.run_folder)):
+        kind, detail = "running", "by a process that no queue knows"
     if record is not None and has_ended(entry, record, lines):
         lost = diverged_by(record, entry.total_steps)
         kind, detail = ("diverged", record["diverged"]["reason"]) if lost else ("finished", "")
@@ -109,7 +111,7 @@ def _local(submission: Submission, entry: Entry) -> tuple[str | None, str, str |
     if told is None:
         return "queued" if alive else None, "" if alive else "the local queue ended before it began", None
     running, job = told["state"] == "running", told["job"]
-    if running and not alive:
+    if running and not alive and not is_alive(told.get("process")):
         return None, "the local queue ended", job
     left = (submission.logs / f"{job}_0_result.pkl").exists()  # by submitit, of whatever ended by itself
     killed = not running and not left

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import IO
 
 from gat.data.parts import info_file, part_file
-from gat.files import lock, remove_leftovers
+from gat.files import is_locked, lock, remove_leftovers
 
 PART_ROWS = 4096
 
@@ -56,12 +56,7 @@ def lock_file(folder: Path, part: int) -> Path:
 
 def under_way(folder: Path, parts: int) -> int:
     """How many of ``parts`` a process is making now."""
-    held = 0
-    for file in (lock_file(folder, part) for part in range(parts)):
-        if file.exists():
-            with file.open("r+", encoding="utf-8") as stream:
-                held += not lock(stream, wait=False)
-    return held
+    return sum(is_locked(lock_file(folder, part)) for part in range(parts))
 
 
 def part_of(row: int) -> int:

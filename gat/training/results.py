@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from gat.errors import UserError
+from gat.files import is_locked
 
-METRICS, RECORD, PROTOCOLS = "metrics.jsonl", "record.json", "protocols.json"
+METRICS, RECORD, PROTOCOLS, LOCK = "metrics.jsonl", "record.json", "protocols.json", ".lock"
 FIRST_NUMERICS = 1  # of records that do not name a version
 Line = Mapping[str, Any]
 
@@ -45,6 +46,11 @@ def any_record(folder: Path) -> dict[str, Any] | None:
     if not isinstance(record, dict) or "identity" not in record:
         raise UserError(f"{file}: not the record of a run: remove it, or set another paths.run")
     return record
+
+
+def under_way(folder: Path) -> bool:
+    """Return whether a process, whoever started it, is training or evaluating the run in ``folder``."""
+    return is_locked(folder / LOCK)
 
 
 def numerics_of(record: Mapping[str, Any]) -> int:

@@ -1,6 +1,5 @@
 """A run's folder: where its files lie, what identifies it, and its metrics file."""
 
-import fcntl
 import hashlib
 import json
 import math
@@ -20,10 +19,11 @@ from gat.config import Config
 from gat.errors import UserError
 from gat.evaluation.features import FOLDER
 from gat.evaluation.numbers import Number
-from gat.files import replacing, told, write_json
+from gat.files import lock, replacing, told, write_json
 from gat.numerics import NUMERICS, version_named
 from gat.training.checkpoint import HostState, load_checkpoint, save_checkpoint
 from gat.training.results import (
+    LOCK,
     METRICS,
     PROTOCOLS,
     RECORD,
@@ -166,14 +166,10 @@ class RunFolder:
         """
         with self.told():
             self.checkpoints.mkdir(parents=True, exist_ok=True)
-            stream = (self.path / ".lock").open("w", encoding="utf-8")
+            stream = (self.path / LOCK).open("w", encoding="utf-8")
         with stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UserError(
-                    f"run folder {self.path}: another process is working on it: let it, or stop it"
-                ) from error
+            if not lock(stream, wait=False):
+                raise UserError(f"run folder {self.path}: another process is working on it: let it, or stop it")
             with self.told():
                 self._remove_leftovers()
                 if config is not None:
