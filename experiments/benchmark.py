@@ -11,25 +11,21 @@
 import sys
 from pathlib import Path
 
-import hydra
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from experiments.exits import exits
-from experiments.settings import CONF, BenchmarkConfig, group, register, run_config, surroundings
+from experiments.exits import exits, hydra_command
+from experiments.settings import BenchmarkConfig, group, run_config, surroundings
 from gat.errors import UserError
 from gat.training.check import check
 
 KINDS = ("data", "step", "release", "evaluation", "costs")
 
-register()
-
-
 kind = ""
 
 
-@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+@hydra_command
 def measure(settings: DictConfig) -> None:
     """Measure; a mistake of the user's is one line and exit code 2."""
     from experiments.benchmarks.costs import benchmark_costs
@@ -38,23 +34,22 @@ def measure(settings: DictConfig) -> None:
     from experiments.benchmarks.release_run import compare_training
     from experiments.benchmarks.step import benchmark_step
 
-    with exits():
-        chosen: BenchmarkConfig = group(settings, "benchmark")
-        if kind == "data":
-            benchmark_data(run_config(settings), chosen)
-        elif kind == "costs":
-            typed = list(HydraConfig.get().overrides.task)
-            benchmark_costs(lambda overrides: compose("config", overrides=[*typed, *overrides]), Path(chosen.out))
+    chosen: BenchmarkConfig = group(settings, "benchmark")
+    if kind == "data":
+        benchmark_data(run_config(settings), chosen)
+    elif kind == "costs":
+        typed = list(HydraConfig.get().overrides.task)
+        benchmark_costs(lambda overrides: compose("config", overrides=[*typed, *overrides]), Path(chosen.out))
+    else:
+        config, study = run_config(settings), surroundings(settings).study
+        check(config)
+        typed = [kind, *HydraConfig.get().overrides.task]
+        if kind == "release":
+            compare_training(config, chosen.release, study.name, Path(chosen.out), " ".join(typed))
+        elif kind == "step":
+            benchmark_step(config, chosen, study, typed)
         else:
-            config, study = run_config(settings), surroundings(settings).study
-            check(config)
-            typed = [kind, *HydraConfig.get().overrides.task]
-            if kind == "release":
-                compare_training(config, chosen.release, study.name, Path(chosen.out), " ".join(typed))
-            elif kind == "step":
-                benchmark_step(config, chosen, study, typed)
-            else:
-                benchmark_evaluation(config, chosen, group(settings, "measure"), study, typed)
+            benchmark_evaluation(config, chosen, group(settings, "measure"), study, typed)
 
 
 def main() -> None:

@@ -7,25 +7,20 @@ one JSON record, with each number's protocol and interval, into the run's ``eval
 
 import sys
 
-import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from experiments.exits import exits, not_many
-from experiments.settings import CONF, register
-
-register()
+from experiments.exits import hydra_command, not_many
 
 
-@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+@hydra_command
 def main(settings: DictConfig) -> None:
     """Evaluate and show; a mistake of the user's is one line and exit code 2."""
     from experiments.evaluating import evaluate, table  # seconds of imports
 
-    with exits():
-        record = evaluate(settings, list(HydraConfig.get().overrides.task))
-        if record is not None:
-            print(table(record))
+    record = evaluate(settings, list(HydraConfig.get().overrides.task))
+    if record is not None:
+        print(table(record))
 
 
 if __name__ == "__main__":

@@ -1,18 +1,46 @@
 """How commands end: one line on standard error and an exit code instead of a traceback."""
 
+import functools
+import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from omegaconf import MissingMandatoryValue
+import hydra
+import yaml
+from hydra.errors import CompactHydraException
+from omegaconf import DictConfig, MissingMandatoryValue
 from omegaconf.errors import InterpolationResolutionError
 
-from gat.errors import EXIT_LOST_PROCESS, Interrupted, LostProcessError, UserError
+from experiments.settings import CONF, register
+from gat.errors import EXIT_LOST_PROCESS, Interrupted, LostProcessError, UserError, first_line
 
 EXIT_USER_ERROR = 2
 EXIT_CTRL_C = 130  # 128 + SIGINT, as shells report it
 EXIT_INTERRUPTED = 75  # "temporary failure": the same command goes on
+
+
+def hydra_command(main: Callable[[DictConfig], None]) -> Callable[[], None]:
+    """Make a command of ``main``: Hydra composes its settings from ``conf/config.yaml`` and the command line.
+
+    A mistake of the user's is one line and exit code 2, also one that Hydra meets before ``main``.
+    """
+
+    @functools.wraps(main)
+    def ending(settings: DictConfig) -> None:
+        with exits():  # before Hydra sees the error, which would name all overrides first
+            main(settings)
+
+    composed = hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(ending)
+
+    def typed() -> None:
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises errors instead of printing them
+        with exits():
+            register()
+            composed()
+
+    return typed
 
 
 @contextmanager
@@ -25,6 +53,8 @@ def exits() -> Iterator[None]:
     except InterpolationResolutionError as error:
         told = str(error).splitlines()[0].removeprefix("UserError raised while resolving interpolation: ")
         sys.exit(fail(told, EXIT_USER_ERROR))
+    except (CompactHydraException, yaml.YAMLError) as error:
+        sys.exit(fail(f"{composition_error(error)}: --cfg job shows all settings", EXIT_USER_ERROR))
     except UserError as error:
         sys.exit(fail(str(error), EXIT_USER_ERROR))
     except LostProcessError as error:
@@ -33,6 +63,18 @@ def exits() -> Iterator[None]:
         sys.exit(fail(str(interruption), EXIT_INTERRUPTED, kind="stopped"))
     except KeyboardInterrupt:
         sys.exit(fail("by Ctrl-C; files already written are complete", EXIT_CTRL_C, kind="stopped"))
+
+
+def composition_error(error: Exception) -> str:
+    """Return in one line what Hydra or YAML says of a mistake on the command line or in a configuration file.
+
+    Left out: that + would add an unknown setting (which is refused later), where Hydra searched, and links.
+    """
+    said = str(error).partition("Config search path:")[0].replace(":\n\t", ": ").replace("\n\t", ", ").splitlines()
+    if error.__cause__ is not None:
+        said.append(first_line(error.__cause__))
+    lines = [line.strip(" .") for line in said if not line.startswith(("To append", "See https"))]
+    return "; ".join(line for line in lines if line)
 
 
 def fail(message: str, code: int, kind: str = "error") -> int:

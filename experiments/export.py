@@ -6,23 +6,18 @@ autoencoder, class names and a model card with the run's record; ``gat.pipeline.
 
 import sys
 
-import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from experiments.exits import exits, not_many
-from experiments.settings import CONF, register
-
-register()
+from experiments.exits import hydra_command, not_many
 
 
-@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+@hydra_command
 def main(settings: DictConfig) -> None:
     """Export, and say where it lies; a mistake of the user's is one line and exit code 2."""
     from experiments.exporting import export  # seconds of imports
 
-    with exits():
-        print(export(settings, list(HydraConfig.get().overrides.task)))
+    print(export(settings, list(HydraConfig.get().overrides.task)))
 
 
 if __name__ == "__main__":

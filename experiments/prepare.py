@@ -7,34 +7,30 @@ import os
 import sys
 import time
 
-import hydra
 from omegaconf import DictConfig
 
-from experiments.exits import exits
-from experiments.settings import CONF, PrepareConfig, group, register, run_config
+from experiments.exits import hydra_command
+from experiments.settings import PrepareConfig, group, run_config
 from gat.errors import UserError, require_choice
 
-register()
 
-
-@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+@hydra_command
 def main(settings: DictConfig) -> None:
     """Prepare, or look; a mistake of the user's is one line and exit code 2."""
     from experiments.study.prepare_data import describe, prepare_data, progress, verify  # seconds of imports
 
     began = time.perf_counter()
-    with exits():
-        asked: PrepareConfig = group(settings, "prepare")
-        require_choice("prepare.action", asked.action, ("make", "status", "verify"))
-        config = run_config(settings)
-        if asked.action == "make":
-            if asked.shards != 1:
-                raise UserError(f"prepare.shards={asked.shards} is for -m, where each shard is a job: add -m")
-            prepared = prepare_data(config, statistics=asked.statistics)
-            if os.environ.get("RANK", "0") == "0":
-                print(describe(prepared, began))
-        else:
-            print((progress if asked.action == "status" else verify)(config))
+    asked: PrepareConfig = group(settings, "prepare")
+    require_choice("prepare.action", asked.action, ("make", "status", "verify"))
+    config = run_config(settings)
+    if asked.action == "make":
+        if asked.shards != 1:
+            raise UserError(f"prepare.shards={asked.shards} is for -m, where each shard is a job: add -m")
+        prepared = prepare_data(config, statistics=asked.statistics)
+        if os.environ.get("RANK", "0") == "0":
+            print(describe(prepared, began))
+    else:
+        print((progress if asked.action == "status" else verify)(config))
 
 
 def command() -> None:

@@ -6,30 +6,26 @@
 from pathlib import Path
 from typing import Any
 
-import hydra
 from omegaconf import DictConfig
 
-from experiments.exits import exits
-from experiments.settings import CONF, register, run_config
+from experiments.exits import hydra_command
+from experiments.settings import run_config
 from gat.config import Config
 from gat.errors import UserError
 from gat.training.results import numbers_of
 
-register()
 
-
-@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+@hydra_command
 def main(settings: DictConfig) -> None:
     """Run, then say where everything lies; a mistake of the user's is one line and exit code 2."""
     from gat.training.run import run  # seconds of imports, which a sweep can do without
 
-    with exits():
-        if settings.sweep.claim is not None or settings.sweep.arms:
-            raise UserError(f"sweep={settings.sweep.name} is many runs: launch them with -m")
-        config = run_config(settings)
-        record = run(config)
-        if record is not None:
-            report(record, config)
+    if settings.sweep.claim is not None or settings.sweep.arms:
+        raise UserError(f"sweep={settings.sweep.name} is many runs: launch them with -m")
+    config = run_config(settings)
+    record = run(config)
+    if record is not None:
+        report(record, config)
 
 
 def report(record: dict[str, Any], config: Config) -> None:

@@ -7,24 +7,19 @@ interrupted command goes on. Writes into the run's ``samples/``, or ``out=PATH``
 
 import sys
 
-import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from experiments.exits import exits, not_many
-from experiments.settings import CONF, register
-
-register()
+from experiments.exits import hydra_command, not_many
 
 
-@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+@hydra_command
 def main(settings: DictConfig) -> None:
     """Draw, and say what was written; a mistake of the user's is one line and exit code 2."""
     from experiments.drawing import draw  # seconds of imports
 
-    with exits():
-        for line in draw(settings, list(HydraConfig.get().overrides.task)):
-            print(line)
+    for line in draw(settings, list(HydraConfig.get().overrides.task)):
+        print(line)
 
 
 if __name__ == "__main__":

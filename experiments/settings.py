@@ -6,9 +6,10 @@ from typing import Annotated, Any, cast
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, ValidationError
 
 from gat.config import Config, MeasureConfig
-from gat.errors import UserError
+from gat.errors import UserError, first_line
 from gat.ranges import Count, Natural, Positive, Range, check_ranges
 
 CONF = Path(__file__).parent / "conf"
@@ -147,8 +148,8 @@ class ClusterConfig:
     """Cores per process; null: the study's."""
     mem_gb: Natural | None
     """Memory per node; null: the study's."""
-    timeout_min: Count
-    """Time limit of a job; a run that takes longer goes on in the same job, requeued."""
+    timeout_min: str
+    """Time limit of a job, in minutes or as SLURM writes it; a run that takes longer goes on in the same job, requeued."""
     max_num_timeout: Natural
     """How often a job may reach its limit; pre-emptions are not counted."""
     signal_delay_s: Natural
@@ -326,8 +327,11 @@ def _interpolation(value: Any) -> str | None:
 
 
 def typed(settings: Any) -> Config:
-    """A run's settings as :class:`gat.config.Config`, checked against its types and ranges."""
-    config = cast(Config, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), settings)))
+    """A run's settings as :class:`gat.config.Config`; :class:`UserError` for one that is unknown, mistyped or out of range."""
+    try:
+        config = cast(Config, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), settings)))
+    except (ConfigKeyError, ValidationError) as error:
+        raise UserError(f"{error.full_key}: {first_line(error)}") from error
     check_ranges(config)
     return config
 

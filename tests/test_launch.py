@@ -250,10 +250,13 @@ def test_slurm_where_there_is_sbatch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (launcher_of("auto"), launcher_of("local")) == ("slurm", "local")
 
 
-def shape(processes: int, gpus_per_node: int, *, on_gpu: bool = True, **values: int) -> dict[str, int]:
+def shape(processes: int, gpus_per_node: int, *, on_gpu: bool = True, **values: Any) -> dict[str, Any]:
     settings = composed(["study=cifar10", "data.root=/images"])
-    study = StudyConfig(**dict(settings.study) | {"processes": processes, "on_gpu": on_gpu} | values)
-    return slurm.resources(study, ClusterConfig(**dict(settings.cluster) | {"gpus_per_node": gpus_per_node}))
+    study = dict(settings.study) | {"processes": processes, "on_gpu": on_gpu}
+    cluster = dict(settings.cluster) | {"gpus_per_node": gpus_per_node}
+    for name, value in values.items():
+        (study if name in study else cluster)[name] = value
+    return slurm.resources(StudyConfig(**study), ClusterConfig(**cluster))
 
 
 def study_with(study: str, **values: object) -> StudyConfig:
@@ -284,15 +287,26 @@ def test_threads_of_a_local_process_do_not_depend_on_who_else_runs(monkeypatch: 
 
 
 def test_a_task_per_gpu() -> None:
-    assert shape(8, 8) == {"nodes": 1, "tasks_per_node": 8, "gpus_per_node": 8}
-    assert shape(16, 4) == {"nodes": 4, "tasks_per_node": 4, "gpus_per_node": 4}
-    assert shape(2, 8) == {"nodes": 1, "tasks_per_node": 2, "gpus_per_node": 2}
-    assert shape(3, 8, on_gpu=False) == {"nodes": 1, "tasks_per_node": 3}
+    day = {"timeout_min": 1440}
+    assert shape(8, 8) == {"nodes": 1, "tasks_per_node": 8, "gpus_per_node": 8} | day
+    assert shape(16, 4) == {"nodes": 4, "tasks_per_node": 4, "gpus_per_node": 4} | day
+    assert shape(2, 8) == {"nodes": 1, "tasks_per_node": 2, "gpus_per_node": 2} | day
+    assert shape(3, 8, on_gpu=False) == {"nodes": 1, "tasks_per_node": 3} | day
     assert shape(3, 8, on_gpu=False, cpus_per_process=2, mem_gb=4)["cpus_per_task"] == 2
     with pytest.raises(UserError, match="study.processes=9 do not spread evenly over 2 nodes"):
         shape(9, 8)
     with pytest.raises(UserError, match="cluster.gpus_per_node=0"):
         shape(1, 0)
+
+
+def test_time_limits_as_slurm_writes_them() -> None:
+    """By sbatch's manual: minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM, D-HH:MM:SS; seconds are rounded up."""
+    given = ("90", "90:00", "90:01", "24:00:00", "0:30:30", "1-12", "1-00:30", "1-00:00:00", "2-01:02:03")
+    assert [slurm.minutes(limit) for limit in given] == [90, 90, 91, 1440, 31, 2160, 1470, 1440, 2943]
+    for limit in ("0", "00:00:00", "-5", "1 day", "1-", "1.5", "UNLIMITED"):
+        with pytest.raises(UserError, match=f"cluster.timeout_min={limit} is no time limit"):
+            slurm.minutes(limit)
+    assert shape(1, 8, timeout_min="1-00:00:00")["timeout_min"] == 1440
 
 
 def test_refusal_in_sbatchs_own_words() -> None:

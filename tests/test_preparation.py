@@ -122,7 +122,7 @@ def test_mistakes_are_one_line(answer: Answer, arguments: tuple[str, ...], messa
 def test_dry_run_on_slurm(answer: Answer) -> None:
     shards = ("-m", "prepare.shards=3", "launch.dry_run=true", "cluster.cpus_per_task=2", "data.root=images")
     _, small = answer(*shards, "data=image_folder")
-    assert "3 jobs of {'nodes': 1, 'tasks_per_node': 1, 'cpus_per_task': 2} would prepare" in small
+    assert "3 jobs of {'nodes': 1, 'tasks_per_node': 1, 'timeout_min': 1440, 'cpus_per_task': 2} would prepare" in small
     large = (*shards, "data=imagenet256", "autoencoder=sd_vae_mse")
     assert "'gpus_per_node': 1" in answer(*large)[1]
     assert "'gpus_per_node'" not in answer(*large, "training.device=cpu")[1]

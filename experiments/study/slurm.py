@@ -28,11 +28,12 @@ def is_here() -> bool:
 
 
 def resources(study: StudyConfig, cluster: ClusterConfig) -> dict[str, int]:
-    """What one run asks SLURM for: a task per process, on GPUs one GPU each; cores per task and memory where they are stated.
+    """What one run asks SLURM for: time; a task per process, on GPUs one GPU each; cores per task and memory where stated.
 
-    Raises :class:`UserError` if the processes do not fill the nodes that they need.
+    Raises :class:`UserError` if the processes do not fill the nodes that they need, or the time limit is none.
     """
     stated = {
+        "timeout_min": minutes(cluster.timeout_min),
         "cpus_per_task": cluster.cpus_per_task or study.cpus_per_process,
         "mem_gb": cluster.mem_gb or study.mem_gb,
     }
@@ -49,6 +50,28 @@ def resources(study: StudyConfig, cluster: ClusterConfig) -> dict[str, int]:
         )
     per_node = study.processes // nodes
     return {"nodes": nodes, "tasks_per_node": per_node, "gpus_per_node": per_node} | shape
+
+
+def minutes(limit: str) -> int:
+    """Return a time limit in minutes, as SLURM rounds it: up.
+
+    ``limit``: a number of minutes or one of sbatch's formats, ``MM:SS``, ``HH:MM:SS``, ``D-HH``, ``D-HH:MM`` and
+    ``D-HH:MM:SS``. Raises :class:`UserError` for anything else, and for no limit: a job needs one to be requeued in time.
+    """
+    form = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", limit.strip())
+    given = [int(part) for part in form.groups()[1:] if part is not None] if form else []
+    if form and form[1] is not None:  # hours first
+        hours, minute, second = [*given, 0, 0][:3]
+        total = 60 * (24 * int(form[1]) + hours) + minute + bool(second)
+    elif len(given) == 3:
+        total = 60 * given[0] + given[1] + bool(given[2])
+    else:  # minutes first
+        total = sum(given[:1]) + any(given[1:])
+    if total < 1:
+        raise UserError(
+            f"cluster.timeout_min={limit} is no time limit: give minutes, or SLURM's HH:MM:SS, D-HH or D-HH:MM:SS"
+        )
+    return total
 
 
 def submit(jobs: Sequence[Job], logs: Path, parameters: dict[str, Any], shape: dict[str, int]) -> list[str]:

@@ -16,7 +16,6 @@ class StudyLauncher(SlurmLauncher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:  # noqa: ARG002
         """Compose and freeze every job's configuration, then submit those that are not done or under way."""
-        from experiments.exits import exits
         from experiments.study.launch import launch
 
         assert self.config is not None
@@ -27,8 +26,7 @@ class StudyLauncher(SlurmLauncher):
         def compose(overrides: Sequence[str]) -> Any:
             return loader.load_sweep_config(master, list(overrides))
 
-        with exits():
-            launch(master, job_overrides, compose, self.params)
+        launch(master, job_overrides, compose, self.params)
         return []
 
 
@@ -37,13 +35,11 @@ class PrepareLauncher(SlurmLauncher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:  # noqa: ARG002
         """Freeze the configuration of every point and submit its shards; then return."""
-        from experiments.exits import exits
         from experiments.study.preparation import submit_shards
 
         assert self.config is not None
         assert self.hydra_context is not None
-        with exits():
-            for overrides in job_overrides:
-                settings = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
-                submit_shards(settings, self.params)
+        for overrides in job_overrides:
+            settings = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+            submit_shards(settings, self.params)
         return []

@@ -12,7 +12,6 @@ class ClaimSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Launch all jobs at once. Nothing is written here: the launcher keeps the submission's record."""
-        from experiments.exits import exits
         from experiments.settings import surroundings
         from experiments.study.points import expand
 
@@ -20,10 +19,9 @@ class ClaimSweeper(BasicSweeper):
         assert self.launcher is not None
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        with exits():
-            surroundings(self.config)  # tells mistakes before they are multiplied by seeds
-            points = expand(self.config.sweep, typed_axes(parser.parse_overrides(arguments)), self.config.launch.arms)
-            return [self.launcher.launch(points, initial_job_idx=0)]
+        surroundings(self.config)  # tells mistakes before they are multiplied by seeds
+        points = expand(self.config.sweep, typed_axes(parser.parse_overrides(arguments)), self.config.launch.arms)
+        return [self.launcher.launch(points, initial_job_idx=0)]
 
 
 def typed_axes(overrides: list[Override]) -> dict[str, list[str]]:
