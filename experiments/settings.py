@@ -118,7 +118,7 @@ class StudyConfig:
     cpus_per_process: Processes | None
     """Cores per process, unless the cluster says otherwise; null: the site's default, locally all of them."""
     mem_gb: Natural | None
-    """Memory per node, unless the cluster says otherwise; null: the site's default."""
+    """Memory per node, 0 for all of it, unless the cluster says otherwise; null: the site's default."""
     latent_side: Count | None
     """Side of the latents, number of classes and width of the teacher's tokens: for estimates before data are prepared."""
     num_classes: Count | None
@@ -147,7 +147,7 @@ class ClusterConfig:
     cpus_per_task: Processes | None
     """Cores per process; null: the study's."""
     mem_gb: Natural | None
-    """Memory per node; null: the study's."""
+    """Memory per node, 0 for all of it; null: the study's."""
     timeout_min: str
     """Time limit of a job, in minutes or as SLURM writes it; a run that takes longer goes on in the same job, requeued."""
     max_num_timeout: Natural
@@ -327,7 +327,7 @@ def _interpolation(value: Any) -> str | None:
 
 
 def typed(settings: Any) -> Config:
-    """A run's settings as :class:`gat.config.Config`; :class:`UserError` for one that is unknown, mistyped or out of range."""
+    """A run's settings as :class:`gat.config.Config`; :class:`UserError` for one unknown, of a wrong type or out of range."""
     try:
         config = cast(Config, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), settings)))
     except (ConfigKeyError, ValidationError) as error:

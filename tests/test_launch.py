@@ -232,7 +232,22 @@ def test_mistakes_are_told_before_anything_is_submitted(
     two = ("sweep=repa", "study.on_gpu=true", "launch.local_jobs=2")
     assert "launch.local_jobs=2 of study.processes=1 needs 2 GPUs, but there are 1 here" in answer(*two)
     assert "a sweep divides 10 by 4, which leaves a rest" in answer("sweep=batch_rule", "study.total_steps=10")
+    for setting in ("study.processes", "study.cpus_per_process", "cluster.cpus_per_task", "cluster.sustained_tflops"):
+        assert f"{setting}=0" in answer("sweep=repa", f"{setting}=0")
+        assert f"{setting}=0" in answer("sweep=repa", f"{setting}=0", "launch.dry_run=true")
+    assert "cluster.sustained_tflops=nan must be" in answer("sweep=repa", "cluster.sustained_tflops=nan")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("setting", ["paths.runs=10%subset", "study.name=50%j", "sweep.name=a%tb"])
+def test_a_percent_sign_in_a_path_of_logs_is_refused(typed: Command, tmp_path: Path, setting: str) -> None:
+    """sbatch and submitit would put numbers in its place, and the job's log and result would lie elsewhere."""
+    code, _, errors = typed("sweep=repa", setting)
+    assert code == 2
+    assert setting.partition("=")[2] in errors
+    assert "without %" in errors
+    assert not [file for file in tmp_path.rglob("*") if file.is_file() and file.name != ".lock"]
+    assert not typed.started
 
 
 def test_a_sweep_without_m_is_refused(
@@ -293,6 +308,12 @@ def test_a_task_per_gpu() -> None:
     assert shape(2, 8) == {"nodes": 1, "tasks_per_node": 2, "gpus_per_node": 2} | day
     assert shape(3, 8, on_gpu=False) == {"nodes": 1, "tasks_per_node": 3} | day
     assert shape(3, 8, on_gpu=False, cpus_per_process=2, mem_gb=4)["cpus_per_task"] == 2
+    assert shape(8, 8, mem_gb=0)["mem_gb"] == 0  # SLURM's word for the node's whole memory
+    study = StudyConfig(**dict(composed(["study=mini"]).study))
+    assert study.mem_gb == 4
+    whole = ClusterConfig(**dict(composed([]).cluster) | {"mem_gb": 0, "cpus_per_task": 3})
+    assert slurm.resources(study, whole)["mem_gb"] == 0
+    assert slurm.resources(study, whole)["cpus_per_task"] == 3
     with pytest.raises(UserError, match="study.processes=9 do not spread evenly over 2 nodes"):
         shape(9, 8)
     with pytest.raises(UserError, match="cluster.gpus_per_node=0"):

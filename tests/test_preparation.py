@@ -118,6 +118,16 @@ def test_mistakes_are_one_line(answer: Answer, arguments: tuple[str, ...], messa
     assert len([line for line in errors.splitlines() if line.startswith("error: ")]) == 1
 
 
+def test_a_percent_sign_in_a_path_of_logs_is_refused(
+    folder: Path, answer: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slurm, "is_here", lambda: True)
+    code, errors = answer(*DATA, "paths.runs=50%j", "-m")
+    assert code == 2
+    assert "50%j: SLURM and submitit put numbers in the place of %" in errors
+    assert not (folder / "50%j").exists()
+
+
 @pytest.mark.skipif(not slurm.is_here(), reason="no sbatch here")
 def test_dry_run_on_slurm(answer: Answer) -> None:
     shards = ("-m", "prepare.shards=3", "launch.dry_run=true", "cluster.cpus_per_task=2", "data.root=images")

@@ -63,7 +63,9 @@ def fitting_jobs(study: StudyConfig) -> int:
     """Jobs that the machine carries at a time; without a figure for cores per process one."""
     if uses_gpus(study):
         return max(1, torch.cuda.device_count() // study.processes)
-    return max(1, cores() // (study.processes * (study.cpus_per_process or cores())))
+    return max(
+        1, cores() // (study.processes * (cores() if study.cpus_per_process is None else study.cpus_per_process))
+    )
 
 
 def threads_of(study: StudyConfig, jobs_at_a_time: int) -> int:
@@ -71,7 +73,7 @@ def threads_of(study: StudyConfig, jobs_at_a_time: int) -> int:
 
     Not more for a job that is alone: rounding depends on the number, and the same run should give the same digits.
     """
-    if study.cpus_per_process:
+    if study.cpus_per_process is not None:
         return min(study.cpus_per_process, cores())
     return max(1, cores() // (jobs_at_a_time * study.processes))
 

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.settings import PrepareConfig, Surroundings, group, run_config, surroundings
 from experiments.study import slurm
 from experiments.study.jobs import Job, read_config
+from experiments.study.submission import require_no_pattern
 from gat.config import Config
 from gat.data.identity import prepared_folder
 from gat.errors import UserError
@@ -58,6 +59,7 @@ def submit_shards(settings: DictConfig, parameters: dict[str, Any]) -> None:
     if around.launch.dry_run:
         print(f"{shards} jobs of {shape(around, config)} would prepare {folder}\ndry run: nothing was submitted")
         return
+    require_no_pattern(Path(config.paths.runs).absolute())
     now = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:4]}"
     place = Path(config.paths.runs).absolute() / FOLDER / folder.name / now
     with told(f"runs folder {config.paths.runs}", "submit again"):

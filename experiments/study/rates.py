@@ -22,12 +22,12 @@ class Rate:
 
 def rate_of(config: Config, study: StudyConfig, cluster: ClusterConfig, measured: Path = MEASURED) -> Rate | None:
     """Of a run; None if nothing states one. Measurements count for studies on GPUs: on cores they depend on how many."""
-    if cluster.sustained_tflops:
+    if cluster.sustained_tflops is not None:
         return Rate(cluster.sustained_tflops, "stated by the cluster")
     found = measured_rate(config, measured) if study.on_gpu else None
     if found is not None:
         return found
-    return Rate(study.sustained_tflops, "assumed by the study") if study.sustained_tflops else None
+    return Rate(study.sustained_tflops, "assumed by the study") if study.sustained_tflops is not None else None
 
 
 def measured_rate(config: Config, folder: Path) -> Rate | None:

@@ -34,8 +34,8 @@ def resources(study: StudyConfig, cluster: ClusterConfig) -> dict[str, int]:
     """
     stated = {
         "timeout_min": minutes(cluster.timeout_min),
-        "cpus_per_task": cluster.cpus_per_task or study.cpus_per_process,
-        "mem_gb": cluster.mem_gb or study.mem_gb,
+        "cpus_per_task": study.cpus_per_process if cluster.cpus_per_task is None else cluster.cpus_per_task,
+        "mem_gb": study.mem_gb if cluster.mem_gb is None else cluster.mem_gb,
     }
     shape = {key: value for key, value in stated.items() if value is not None}
     if not study.on_gpu:

@@ -102,18 +102,32 @@ class Submission:
 
 
 def new_submission(runs: Path, study: str, sweep: str, **values: Any) -> Submission:
-    """A submission with an id and folder of its own, not yet written."""
+    """A submission with an id and folder of its own, not yet written; :class:`UserError` for a name that cannot be one."""
     now = datetime.now(UTC)
     number = f"{now:%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:4]}"
+    folder = runs.absolute() / SWEEPS_FOLDER / study / sweep / number
+    require_no_pattern(folder)
     return Submission(
         id=number,
         study=study,
         sweep=sweep,
         submitted_at=now.isoformat(timespec="microseconds"),
         host=socket.gethostname(),
-        folder=runs.absolute() / SWEEPS_FOLDER / study / sweep / number,
+        folder=folder,
         **values,
     )
+
+
+def require_no_pattern(folder: Path) -> None:
+    """Raise :class:`UserError` for a folder of logs where sbatch or submitit would write to another: they replace ``%j``.
+
+    sbatch would have ``%%`` for a percent sign, but submitit takes that literally.
+    """
+    if "%" in str(folder):
+        raise UserError(
+            f"{folder}: SLURM and submitit put numbers in the place of % in a job's paths: choose paths.runs, study.name and "
+            "sweep.name without %"
+        )
 
 
 def read_submission(folder: Path) -> Submission:

@@ -54,7 +54,7 @@ def network_dims(config: Config, data: PreparedSet, teacher_width: int) -> tuple
     ``teacher_width``: of the teacher that the networks with an alignment weight project to; 0: none.
     """
     model, manifest, objective = config.model, data.manifest, config.objective
-    num_classes = model.num_classes or data.num_classes
+    num_classes = data.num_classes if model.num_classes is None else model.num_classes
     if data.num_classes < num_classes:
         raise UserError(
             f"the data has {data.num_classes} classes, fewer than model.num_classes={num_classes}: set model.num_classes=null"
