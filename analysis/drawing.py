@@ -1,6 +1,7 @@
 """What the commands that draw figures of sweeps share: arguments, gaps, empty panels, and the files they write."""
 
 import json
+import shlex
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -158,8 +159,8 @@ def require_columns(table: Table, *columns: str, there: Container[str] | None = 
     if lacking:
         diagnostic = table.head.get("diagnostic")
         name = f"{table.study}/{table.sweep}" + (f", {diagnostic}" if diagnostic else "")
-        command = f"analysis/diagnose.py diagnostics={diagnostic}" if diagnostic else "experiments/collect.py"
-        again = f"python {command} sweep={table.sweep} study={table.study}"
+        command = ["analysis/diagnose.py", f"diagnostics={diagnostic}"] if diagnostic else ["experiments/collect.py"]
+        again = shlex.join(["python", *command, f"sweep={table.sweep}", f"study={table.study}"])
         raise UserError(f"{name}: the table lacks {', '.join(lacking)}: collect again: {again}")
 
 

@@ -5,6 +5,7 @@ Beside each stands a JSON of the same name: claim and rule as they stood at subm
 
 import json
 import re
+import shlex
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -78,9 +79,8 @@ def read_table(results: Path, study: str, sweep: str, diagnostic: str | None = N
     """
     name = sweep if diagnostic is None else f"{sweep}-{diagnostic}"
     file = results / study / f"{name}.csv"
-    again = (
-        f"python {'experiments/collect' if diagnostic is None else 'analysis/diagnose'}.py sweep={sweep} study={study}"
-    )
+    command = "experiments/collect.py" if diagnostic is None else "analysis/diagnose.py"
+    again = shlex.join(["python", command, f"sweep={sweep}", f"study={study}"])
     if not file.is_file():
         raise NoTableError(f"{file}: there is no such table: run the sweep, then {again}")
     try:

@@ -10,6 +10,7 @@ this scale), partly run or not run. Writes
     README.md                    the table of those that were run, between the markers, beside ``results`` and in it
 """
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +102,8 @@ def judge(values: dict[str, str]) -> list[str]:
     study, results = values.get("study", "mini"), Path(values.get("results", "results"))
     verdicts = all_judged(results, study)
     if not any(one.outcomes for one in verdicts):
-        raise UserError(
-            f"{results / study}: holds no table of a sweep: run one, then python experiments/collect.py study={study}"
-        )
+        again = shlex.join(["python", "experiments/collect.py", f"study={study}"])
+        raise UserError(f"{results / study}: holds no table of a sweep: run one, then {again}")
     others = {other: all_judged(results, other) for other in studies_of(results) if other != study}
     files = [
         results / study / FILE,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,16 @@ def test_submission_lists_every_run_with_its_frozen_configuration(typed: Command
         assert Path(config.paths.runs).is_absolute()
     assert read_config(submission.config_file(3)).optim.lr_width_of == "S"
     assert not list((tmp_path / "runs").glob("image*"))  # nothing ran
+
+
+def test_follow_up_commands_can_be_pasted_into_a_shell(typed: Command) -> None:
+    runs = "my runs; $HOME/it's"
+    _, output, _ = typed("sweep=repa", f'paths.runs="{runs}"', "sweep.name=a b")
+    said = [line for line in output.splitlines() if line.startswith(("progress", "results"))]
+    assert [shlex.split(line)[1:] for line in said] == [
+        ["python", f"experiments/{name}.py", "sweep=a b", "study=mini", f"runs={Path(runs).absolute()}"]
+        for name in ("status", "collect")
+    ]
 
 
 def test_some_arms_of_a_sweep_are_the_same_sweep(typed: Command) -> None:

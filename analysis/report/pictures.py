@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,7 +64,7 @@ def figures_in(study: Path, captions: Mapping[str, str]) -> list[Picture]:
 
 def warning_of(picture: Picture, study: Path, name: str) -> str:
     """What is wrong with a figure that was drawn from other tables than those that are there now; else empty."""
-    again = f"python analysis/figures.py study={study.name} figures={name}"
+    again = shlex.join(["python", "analysis/figures.py", f"study={study.name}", f"figures={name}"])
     if picture.drawn_from is None:
         return f"It does not say which tables it was drawn from: {again}"
     if any(checksum(study / file) != sum_then for file, sum_then in picture.drawn_from.items()):

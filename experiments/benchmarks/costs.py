@@ -1,5 +1,6 @@
 """What every claim costs at a study's scale: FLOPs by formula, device-hours at the rates that estimates use."""
 
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -53,8 +54,9 @@ def benchmark_costs(compose: Composer, out: Path) -> None:
     text = "\n\n".join(
         [
             f"# What the claims cost at scale {study.name}",
-            f"`python experiments/benchmark.py costs study={study.name}`. Matrix products of G and D in training, by "
-            "formula; not the teacher, the autoencoder, evaluation, preparation. A run that several sweeps ask for is run "
+            f"`{shlex.join(['python', 'experiments/benchmark.py', 'costs', f'study={study.name}'])}`. Matrix products of G "
+            "and D in training, by formula; not the teacher, the autoencoder, evaluation, preparation. A run that several "
+            "sweeps ask for is run "
             "once: `not in those above` of them are new.",
             f"`finds a ratio of`: the smallest that all these seeds find with a power of 80%, if the log distance has a "
             f"standard deviation of {study.scatter} over seeds; before Holm's correction.",

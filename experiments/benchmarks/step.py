@@ -9,6 +9,7 @@ in the step. Rates are medians over single steps after a warm-up, the device wai
     MFU          model FLOPs per second over the rate that this device reaches in one large matrix product of the precision
 """
 
+import shlex
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -219,7 +220,7 @@ def benchmark_step(config: Config, settings: BenchmarkConfig, study: StudyConfig
         [
             f"# Training step of {model}, batch {bench.config.training.batch_size}, {config.training.precision}, {teacher}, "
             f"{torch.get_num_threads()} threads",
-            measured_by(" ".join(typed)),
+            measured_by(shlex.join(typed)),
             f"Largest matrix product: {peak:.3g} TFLOP/s. PyTorch counts {share:.3f} of the formula's FLOPs."
             + (f" Largest batch that fits: {largest}." if largest else ""),
             markdown(table.drop(columns=["hardware", "device"])),

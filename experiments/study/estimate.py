@@ -1,6 +1,7 @@
 """What a sweep would cost, before anything is submitted: FLOPs of training, and device-hours at a stated rate."""
 
 import math
+import shlex
 from dataclasses import asdict
 from typing import Any
 
@@ -132,4 +133,4 @@ def _own(run: Planned, settings: dict[str, Any], shared: dict[str, Any]) -> str:
     """What an arm has that not all have, seeds apart; and the overrides that made it."""
     own = [f"{key}={value}" for key, value in settings.items() if key not in shared and key != SEED]
     typed = [o for o in run.overrides if not o.startswith((ARM, SEED, "launch.", "cluster"))]
-    return f"  {run.arm}: {', '.join(own)}  [overrides: {' '.join(typed)}]"
+    return f"  {run.arm}: {', '.join(own)}  [overrides: {shlex.join(typed)}]"

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -189,8 +190,9 @@ def report(submission: Submission, before: list[RunState], planned: list[Planned
             print(f"    {older}")
     print(f"submission  {submission.folder}")
     runs = submission.folder.parents[3]
-    print(f"progress    python experiments/status.py sweep={submission.sweep} study={submission.study} runs={runs}")
-    print(f"results     python experiments/collect.py sweep={submission.sweep} study={submission.study} runs={runs}")
+    chosen = shlex.join([f"sweep={submission.sweep}", f"study={submission.study}", f"runs={runs}"])
+    print(f"progress    python experiments/status.py {chosen}")
+    print(f"results     python experiments/collect.py {chosen}")
 
 
 def has_kept(run: Planned, state: RunState, last: tuple[Submission, Entry] | None) -> bool:
