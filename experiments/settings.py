@@ -144,6 +144,8 @@ class ClusterConfig:
     exclude: str | None
     gpus_per_node: Natural
     """GPUs that a node has: a run of more processes takes several nodes."""
+    gpu_option: str
+    """How sbatch is asked for GPUs: by ``gpus-per-node`` or ``gres``, each also with a type after a colon, or ``none``."""
     cpus_per_task: Processes | None
     """Cores per process; null: the study's."""
     mem_gb: Natural | None
@@ -267,7 +269,11 @@ class ExperimentConfig(Config):
 def register() -> None:
     """Make schema, sweeps and resolvers known to Hydra."""
     store = ConfigStore.instance()
-    store.store(name="schema", node=ExperimentConfig)
+    schema = OmegaConf.structured(ExperimentConfig)
+    schema.cluster = OmegaConf.structured(ClusterConfig)
+    schema.cluster.additional_parameters = {}
+    OmegaConf.set_struct(schema.cluster.additional_parameters, False)  # any key, also on the command line
+    store.store(name="schema", node=schema)
     for file in SWEEPS.glob("*.yaml"):
         store.store(group="sweep", name=file.stem, node=OmegaConf.load(file), provider=str(SWEEPS))
     register_resolvers()

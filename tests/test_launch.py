@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ import pytest
 from omegaconf import open_dict
 
 import experiments.run
-from experiments.settings import ClusterConfig, StudyConfig
+from experiments.settings import ClusterConfig, StudyConfig, surroundings
 from experiments.study import local, slurm
-from experiments.study.jobs import read_config
+from experiments.study.jobs import RunJob, read_config
 from experiments.study.launch import base_of, launcher_of
 from experiments.study.plan import plan
 from experiments.study.queue_state import process_mark
@@ -329,6 +330,51 @@ def test_a_task_per_gpu() -> None:
         shape(9, 8)
     with pytest.raises(UserError, match="cluster.gpus_per_node=0"):
         shape(1, 0)
+
+
+@pytest.fixture
+def sbatch_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """What sbatch would be given for eight GPUs and these overrides: its options."""
+    for name in ("sbatch", "srun"):
+        (tmp_path / "bin" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "bin" / name).write_text(f'#!/bin/sh\ncp "$1" {tmp_path}/script\necho Submitted batch job 7\n')
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+
+    def options(*overrides: str) -> list[str]:
+        settings = composed(["study=cifar10", "data.root=/images", "study.processes=8", *overrides])
+        around = surroundings(settings)
+        parameters = {"max_num_timeout": 1, "additional_parameters": around.cluster.additional_parameters}
+        job = RunJob(tmp_path / "config", tmp_path / "error")
+        assert slurm.submit([job], tmp_path / "logs", parameters, slurm.resources(around.study, around.cluster)) == [
+            "7"
+        ]
+        lines = (tmp_path / "script").read_text().splitlines()
+        return [line.removeprefix("#SBATCH ") for line in lines if line.startswith("#SBATCH ")]
+
+    return options
+
+
+@pytest.mark.parametrize(
+    ("option", "asked"),
+    [
+        ("gpus-per-node", ["--gpus-per-node=8"]),
+        ("gpus-per-node:h100", ["--gpus-per-node=h100:8"]),
+        ("gres", ["--gres=gpu:8"]),
+        ("gres:nvidia_h100_80gb", ["--gres=gpu:nvidia_h100_80gb:8"]),
+        ("none", []),
+    ],
+)
+def test_how_a_site_is_asked_for_gpus(sbatch_script: Callable[..., list[str]], option: str, asked: list[str]) -> None:
+    assert [one for one in sbatch_script(f"cluster.gpu_option={option}") if "gpu" in one] == asked
+
+
+def test_any_option_of_sbatch_on_the_command_line(sbatch_script: Callable[..., list[str]]) -> None:
+    given = sbatch_script("cluster.additional_parameters={mail-type: FAIL}", "cluster.additional_parameters.hold=true")
+    assert "--mail-type=FAIL" in given
+    assert "--hold" in given
+    with pytest.raises(UserError, match="cluster.gpu_option='gpus' is unknown"):
+        sbatch_script("cluster.gpu_option=gpus")
 
 
 def test_time_limits_as_slurm_writes_them() -> None:

@@ -153,7 +153,7 @@ def base_of(master: DictConfig) -> str:
 
 
 def _submit(
-    submission: Submission, settings: Surroundings, parameters: dict[str, Any], shape: dict[str, int]
+    submission: Submission, settings: Surroundings, parameters: dict[str, Any], shape: dict[str, Any]
 ) -> Submission:
     """Hand the jobs over, and write the submission; if they are refused nothing stays of it."""
     indices = [entry.index for entry in submission.entries if entry.submitted]

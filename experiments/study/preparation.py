@@ -80,7 +80,7 @@ def submit_shards(settings: DictConfig, parameters: dict[str, Any]) -> None:
     print("to take part and wait for the end, type the same command without -m")
 
 
-def shape(around: Surroundings, config: Config) -> dict[str, int]:
+def shape(around: Surroundings, config: Config) -> dict[str, Any]:
     """Resources of a shard: one process; with a GPU unless the study or training.device says otherwise."""
     wanted = around.study.on_gpu is not False and config.training.device != "cpu"
     gpu = wanted and (around.study.on_gpu is True or config.autoencoder.kind == "pretrained")

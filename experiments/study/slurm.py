@@ -27,10 +27,10 @@ def is_here() -> bool:
     return shutil.which("sbatch") is not None
 
 
-def resources(study: StudyConfig, cluster: ClusterConfig) -> dict[str, int]:
+def resources(study: StudyConfig, cluster: ClusterConfig) -> dict[str, Any]:
     """What one run asks SLURM for: time; a task per process, on GPUs one GPU each; cores per task and memory where stated.
 
-    Raises :class:`UserError` if the processes do not fill the nodes that they need, or the time limit is none.
+    Raises :class:`UserError` if the processes do not fill the nodes that they need, or time limit or ``gpu_option`` is none.
     """
     stated = {
         "timeout_min": minutes(cluster.timeout_min),
@@ -49,7 +49,23 @@ def resources(study: StudyConfig, cluster: ClusterConfig) -> dict[str, int]:
             f"cluster.gpus_per_node={cluster.gpus_per_node}: change either"
         )
     per_node = study.processes // nodes
-    return {"nodes": nodes, "tasks_per_node": per_node, "gpus_per_node": per_node} | shape
+    return {"nodes": nodes, "tasks_per_node": per_node} | gpu_request(cluster.gpu_option, per_node) | shape
+
+
+def gpu_request(option: str, count: int) -> dict[str, Any]:
+    """Return submitit's parameter that asks sbatch for so many GPUs per node by ``cluster.gpu_option``."""
+    form = re.fullmatch(r"none|(gpus-per-node|gres)(?::([\w.-]+))?", option)
+    if form is None:
+        raise UserError(
+            f"cluster.gpu_option={option!r} is unknown: choose gpus-per-node or gres, with a type after a colon if the site "
+            "wants one (gres:h100), or none"
+        )
+    if option == "none":
+        return {}
+    if option == "gpus-per-node":
+        return {"gpus_per_node": count}
+    wanted = f"{form[2]}:{count}" if form[2] else str(count)
+    return {"slurm_gres": f"gpu:{wanted}"} if form[1] == "gres" else {"slurm_gpus_per_node": wanted}
 
 
 def minutes(limit: str) -> int:
@@ -74,7 +90,7 @@ def minutes(limit: str) -> int:
     return total
 
 
-def submit(jobs: Sequence[Job], logs: Path, parameters: dict[str, Any], shape: dict[str, int]) -> list[str]:
+def submit(jobs: Sequence[Job], logs: Path, parameters: dict[str, Any], shape: dict[str, Any]) -> list[str]:
     """Submit ``jobs`` as one array and return their ids. ``parameters``: hydra-submitit-launcher's; ``shape``: resources.
 
     Raises :class:`UserError` with sbatch's own words if it refuses.
