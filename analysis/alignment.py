@@ -23,7 +23,6 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from analysis.blocks import inputs_of
 from analysis.cknna import K_NEAREST, cknna, prepared
@@ -37,6 +36,7 @@ from gat.models import Discriminator
 from gat.models.discriminator import DiscriminatorDims
 from gat.models.generator import GeneratorDims
 from gat.objective.adversarial import Objective
+from gat.progress import Progress
 from gat.rng import make_generator
 from gat.teachers import EFFICIENTNET_LITE0, Teacher, load_teacher
 from gat.training.setup import make_objective
@@ -234,5 +234,5 @@ def dims_of(tensors: dict[str, Tensor], generator: GeneratorDims) -> Discriminat
 
 
 def _shown(chunks: Sequence[T], what: str) -> Iterable[T]:
-    shown: Iterable[T] = tqdm(chunks, desc=f"{what} images", unit="batch", leave=False, disable=None)
+    shown: Iterable[T] = Progress(chunks, desc=f"{what} images", unit="batch", leave=False)
     return shown

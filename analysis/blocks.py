@@ -30,7 +30,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from analysis.perceptual import PerceptualDistance
 from gat.errors import UserError, require_choice
@@ -38,6 +37,7 @@ from gat.evaluation.intervals import by_bootstrap
 from gat.evaluation.sampling import draw_inputs
 from gat.models import Generator
 from gat.models.generator import GeneratorDims
+from gat.progress import Progress
 
 REMOVALS = ("zeroed", "cumulative")
 BATCH = 64
@@ -126,7 +126,7 @@ def distances_without(
     device = next(generator.parameters()).device
     batches = list(zip(z.split(batch_size), labels.split(batch_size), strict=True))
     rows = []
-    for some_z, some_labels in tqdm(batches, desc="blocks", unit="batch", leave=False, disable=None):
+    for some_z, some_labels in Progress(batches, desc="blocks", unit="batch", leave=False):
         w = generator.style(some_z.to(device), some_labels.to(device), truncation)
         latents = generator.synthesize(w)[-1]
         if not bool(latents.isfinite().all()):

@@ -33,7 +33,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from analysis.opening import Opened
 from analysis.perceptual import PerceptualDistance
@@ -41,6 +40,7 @@ from gat.errors import UserError, require_choice
 from gat.evaluation.intervals import by_bootstrap
 from gat.models import Generator
 from gat.models.generator import second_moment_norm
+from gat.progress import Progress
 from gat.rng import make_generator
 from gat.samples.interpolation import Anchor, check_path, synthesize_path, w_path
 
@@ -125,7 +125,7 @@ def measure_paths(
     steps, ends = [], []
     images: dict[int, Tensor] = {}
     starts = range(0, len(pairs), at_once)
-    for start in tqdm(starts, desc="paths", unit="batch", leave=False, disable=None):
+    for start in Progress(starts, desc="paths", unit="batch", leave=False):
         some = pairs[start : start + at_once]
         w = torch.stack([line(subject.generator, pair, frames, rules.truncation, space) for pair in some])
         _check_finite(subject.generator, w[:, 0])

@@ -47,7 +47,6 @@ from pathlib import Path
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from analysis import style
 from analysis.alignment import CHUNK, discriminator_of, fake_batches, objective_of
@@ -61,6 +60,7 @@ from analysis.sheets import CELL_PX, Sheet, save_sheets
 from gat.data.workers import told_plainly
 from gat.errors import UserError, require_choice
 from gat.platform import choose_device, full_precision, keep_freed_memory
+from gat.progress import Progress
 
 NETWORKS = ("generator", "discriminator")
 POSITIONS = ("keep", "removed")
@@ -104,7 +104,7 @@ def of_generator(it: Opened, samples: int, classes: list[int] | None, seed: int)
     z, labels = inputs_of(samples, generator.dims, classes, seed)
     records, images = [], []
     chunks = list(zip(z.split(CHUNK), labels.split(CHUNK), strict=True))
-    for some_z, some_labels in tqdm(chunks, desc="samples", unit="batch", leave=False, disable=None):
+    for some_z, some_labels in Progress(chunks, desc="samples", unit="batch", leave=False):
         record: dict[str, Tensor] = {}
         stages = generator(some_z.to(it.device), some_labels.to(it.device), truncation=truncation, record=record)
         records.append({name: tokens.float().cpu() for name, tokens in record.items() if name != "aligned"})
@@ -141,7 +141,7 @@ def fitted(seen: Seen, positions: str) -> list[Components]:
     """The components of each layer, ordered and signed. Raises :class:`UserError` for an unknown choice."""
     require_choice("positions", positions, POSITIONS)
     prepare = without_positions if positions == "removed" else Tensor.double
-    layers = tqdm(seen.tokens.values(), desc="components", unit="layer", leave=False, disable=None)
+    layers = Progress(seen.tokens.values(), desc="components", unit="layer", leave=False)
     return matched([components(prepare(tokens).flatten(0, 1)) for tokens in layers])
 
 

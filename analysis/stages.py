@@ -33,7 +33,6 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from analysis import style
 from analysis.blocks import BATCH, inputs_of
@@ -46,6 +45,7 @@ from gat.data.workers import told_plainly
 from gat.errors import UserError
 from gat.evaluation.intervals import by_bootstrap
 from gat.platform import choose_device, full_precision, keep_freed_memory
+from gat.progress import Progress
 
 KNOWN = SEVERAL | {
     "samples": "number (default: 200)",
@@ -116,7 +116,7 @@ def drawn(it: Opened, z: Tensor, labels: Tensor, batch: int, rows: int) -> tuple
     generator, truncation = it.subject.generator, it.config.evaluation.truncation
     sizes, images, seen = [], [], 0
     chunks = list(zip(z.split(batch), labels.split(batch), strict=True))
-    for some_z, some_labels in tqdm(chunks, desc="stages", unit="batch", leave=False, disable=None):
+    for some_z, some_labels in Progress(chunks, desc="stages", unit="batch", leave=False):
         stages = generator(some_z.to(it.device), some_labels.to(it.device), truncation=truncation)
         if not bool(stages.isfinite().all()):
             raise UserError("the generator's stages are not finite: the run has diverged, choose an earlier checkpoint")

@@ -16,7 +16,6 @@ import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from gat.config import LoaderConfig, TeacherConfig
 from gat.data.loader import GB, image_batches
@@ -26,6 +25,7 @@ from gat.files import one_at_a_time, remove_leftovers, replacing_path
 from gat.objective.adversarial import TeacherTokens
 from gat.objective.alignment import TRANSLATIONS
 from gat.platform import full_precision
+from gat.progress import Progress
 from gat.state_dicts import AVERAGED, PLAIN, StateDict, listed, read_weights, state_in
 
 EFFICIENTNET_LITE0 = "tf_efficientnet_lite0"
@@ -227,7 +227,7 @@ def _fill_cache(
         cls, patches = (allocated(file, shape) for file, shape in zip(partial, shapes, strict=True))
         batches = image_batches(data, np.arange(count), CACHE_BATCH, workers)
         total = -(-count // CACHE_BATCH)
-        shown = tqdm(batches, desc="teacher", total=total, unit="batch", leave=False, disable=None)
+        shown = Progress(batches, desc="teacher", total=total, unit="batch", leave=False)
         for start, images in zip(range(0, count, CACHE_BATCH), shown, strict=True):
             rows = slice(start, start + CACHE_BATCH)
             for mirrored, batch in enumerate((images.to(device), images.to(device).flip(2))):

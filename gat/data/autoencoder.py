@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from gat.config import AutoencoderConfig
 from gat.data.images import to_signed
 from gat.errors import UserError, first_line
 from gat.platform import one_thread
+from gat.progress import Progress
 from gat.rng import make_generator, seeded_init
 from gat.state_dicts import diffusers_file
 
@@ -118,7 +118,7 @@ def train_tiny_autoencoder(images: Images, config: AutoencoderConfig, seed: int,
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=config.lr, total_steps=steps, pct_start=warm_up)
     generator = make_generator(seed, "autoencoder")
     model.train()
-    progress = tqdm(range(steps), desc="autoencoder", unit="step", disable=None)
+    progress = Progress(range(steps), desc="autoencoder", unit="step")
     for _ in progress:
         rows = torch.randint(len(images), (config.batch_size,), generator=generator)
         target = to_signed(images[rows.numpy()]).to(device)
@@ -133,7 +133,7 @@ def train_tiny_autoencoder(images: Images, config: AutoencoderConfig, seed: int,
         optimizer.step()
         schedule.step()
         if progress.n % 10 == 0:
-            progress.set_postfix(mse=f"{error.item():.4f}")
+            progress.set_postfix(mse=f"{error.item():.4f}", refresh=False)
     model.requires_grad_(False).eval()
     first = np.arange(min(len(images), SCALE_SAMPLES))
     batches = (first[i : i + config.batch_size] for i in range(0, len(first), config.batch_size))

@@ -7,12 +7,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
-from tqdm import tqdm
 
 from gat.config import DataConfig
 from gat.data.autoencoder import encode_moments
@@ -23,6 +22,7 @@ from gat.data.parts import PartInfo, PartWriter, writing_part
 from gat.data.sources import ImageSource
 from gat.data.workers import read_ahead
 from gat.errors import UserError
+from gat.progress import Progress
 
 FOREIGN = 0.1  # relative difference of given moments from encoded ones beyond which another autoencoder made them
 
@@ -77,7 +77,7 @@ class Maker:
         total = sum(len(part_rows(part, len(self.source))) for part in missing)
         refused = []
         try:
-            with tqdm(total=total, desc="preparing", unit="image", disable=None) as progress:
+            with Progress(total=total, desc="preparing", unit="image") as progress:
                 for part, some in groupby(batches, key=lambda batch: batch.part):
                     tally = self._write(part, shown(some, progress))
                     if tally.errors and self.strict:
@@ -161,7 +161,7 @@ def foreign(given: Tensor, own: Tensor) -> bool:
     return bool((mean - expected).square().mean() > FOREIGN**2 * expected.square().mean())
 
 
-def shown(batches: Iterable[Batch], progress: "tqdm[Any]") -> Iterator[Batch]:
+def shown(batches: Iterable[Batch], progress: Progress) -> Iterator[Batch]:
     """The same batches, counted on the progress bar."""
     for batch in batches:
         yield batch

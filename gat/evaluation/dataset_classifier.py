@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
-from tqdm import tqdm
 
 from gat.data.prepared import PreparedSet
 from gat.errors import UserError, first_line
@@ -23,6 +22,7 @@ from gat.evaluation.kinds import CLASSIFIER
 from gat.evaluation.reference import spread
 from gat.files import one_at_a_time
 from gat.platform import full_precision, one_thread
+from gat.progress import Progress
 from gat.rng import make_generator, seeded_init
 from gat.tensors import save_tensors
 
@@ -129,7 +129,7 @@ def _fit(model: DatasetClassifier, images: NDArray[np.uint8], labels: NDArray[np
     optimizer = torch.optim.Adam(model.parameters(), lr=LR)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=steps)
     order: list[int] = []
-    for _ in tqdm(range(steps), desc="classifier", unit="step", leave=False, disable=None):
+    for _ in Progress(range(steps), desc="classifier", unit="step", leave=False):
         if len(order) < batch:
             order = torch.randperm(count, generator=generator).tolist()
         chosen, order = order[:batch], order[batch:]

@@ -16,7 +16,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
-from tqdm import tqdm
 
 from gat.division import divide, missing
 from gat.errors import UserError, first_line
@@ -24,6 +23,7 @@ from gat.evaluation.classifier import ClassRecognizer
 from gat.evaluation.extractors import extractor_tag
 from gat.evaluation.samples import Samples
 from gat.platform import git_state, versions
+from gat.progress import Progress
 from gat.tensors import save_tensors
 
 SHARD = 250
@@ -59,7 +59,7 @@ class SampleFeatures:
     def make(self) -> None:
         """Compute the missing shards, sharing the work with other processes."""
         files = self.files
-        with tqdm(total=len(files), desc="samples", unit="shard", leave=False, disable=None) as shown:
+        with Progress(total=len(files), desc="samples", unit="shard", leave=False) as shown:
 
             def one(i: int) -> None:
                 save_tensors(files[i], self._of(slice(i * SHARD, min((i + 1) * SHARD, self.count))))

@@ -12,7 +12,6 @@ from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from torch import Tensor
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
-from tqdm import tqdm
 
 from gat.config import EvaluationConfig
 from gat.data.autoencoder import decode
@@ -25,6 +24,7 @@ from gat.evaluation.numbers import Number
 from gat.evaluation.protocol import Protocol
 from gat.evaluation.reference import spread
 from gat.files import one_at_a_time, write_json
+from gat.progress import Progress
 
 
 def reconstruction_number(
@@ -55,7 +55,7 @@ def reconstructions(
 ) -> Iterator[Tensor]:
     """What the posterior means of ``rows`` (n,) decode to, as uint8 batches (B, 3, P, P) on the autoencoder's device."""
     starts = range(0, len(rows), config.batch_size)
-    for start in tqdm(starts, desc="reconstructions", unit="batch", leave=False, disable=None):
+    for start in Progress(starts, desc="reconstructions", unit="batch", leave=False):
         moments, _ = data.latents(rows[start : start + config.batch_size])
         mean = moments.to(autoencoder.device).float().chunk(2, dim=1)[0]
         yield to_uint8(decode(autoencoder, mean, scale=1.0), config.to_uint8)

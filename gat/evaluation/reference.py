@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
-from tqdm import tqdm
 
 from gat.data.loader import image_batches
 from gat.data.prepared import PreparedSet
@@ -24,6 +23,7 @@ from gat.evaluation.extractors import extractor_tag
 from gat.evaluation.frechet import Statistics, feature_statistics
 from gat.evaluation.statistics_file import UNREADABLE, images_in, images_side, load_statistics, save_statistics
 from gat.files import one_at_a_time, sha256
+from gat.progress import Progress
 
 DIGESTED_IMAGES = 64  # of a prepared set: enough to tell it from others
 
@@ -87,7 +87,7 @@ class PreparedReference:
         rows = spread(len(self.data), count)
         batches = image_batches(self.data, rows, self.batch_size, self.workers)
         total = -(-len(rows) // self.batch_size)
-        for batch in tqdm(batches, desc="reference", total=total, unit="batch", leave=False, disable=None):
+        for batch in Progress(batches, desc="reference", total=total, unit="batch", leave=False):
             yield batch.permute(0, 3, 1, 2)
 
 

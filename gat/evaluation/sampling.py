@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
-from tqdm import tqdm
 
 from gat.data.autoencoder import decode
 from gat.data.images import to_uint8
@@ -16,6 +15,7 @@ from gat.errors import UserError, require_choice
 from gat.evaluation.protocol import LABELS
 from gat.models import Generator
 from gat.models.generator import GeneratorDims
+from gat.progress import Progress
 from gat.rng import make_generator
 
 
@@ -51,7 +51,7 @@ def sample_images(
     device = next(generator.parameters()).device
     inputs = list(zip(z.split(batch_size), labels.split(batch_size), strict=True))
     finite = torch.ones((), dtype=torch.bool, device=device)
-    for some_z, some_labels in tqdm(inputs, desc="samples", unit="batch", leave=False, disable=None):
+    for some_z, some_labels in Progress(inputs, desc="samples", unit="batch", leave=False):
         stages = generator(some_z.to(device), some_labels.to(device), truncation=truncation)
         finite &= stages[-1].isfinite().all()
         yield to_uint8(decode(autoencoder, stages[-1], scale), conversion)

@@ -2,12 +2,10 @@
 
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
-from tqdm import tqdm
 
 from gat.config import Config
 from gat.data.order import TrainingOrder
@@ -17,6 +15,7 @@ from gat.errors import Interrupted, UserError
 from gat.evaluation.numbers import Number
 from gat.evaluation.protocol import OWN_DECODER
 from gat.processes import Processes
+from gat.progress import Progress
 from gat.training.change import changes, snapshot
 from gat.training.checkpoint import on_host
 from gat.training.checkpoint_writer import CheckpointWriter
@@ -77,11 +76,10 @@ class Trainer:
         """
         start = self._resume()
         total = self.config.training.total_steps
-        hidden = None if self.processes.is_main else True
         with (
             InterruptRequest() as interrupt,
             CheckpointWriter() as writer,
-            tqdm(total=total, initial=start, desc="train", disable=hidden) as progress,
+            Progress(total=total, initial=start, desc="train", disable=not self.processes.is_main) as progress,
         ):
             logged, last = start, time.perf_counter()
             for step in range(start + 1, total + 1):
@@ -138,7 +136,7 @@ class Trainer:
         # outside of the except clause, whose error holds on to the step's tensors
         self.networks = make_networks(self.config, self.dims, self.device, self.processes, checkpointing=mode)
         self.folder.restore(self.networks)
-        tqdm.write(f"a step does not fit the GPU's memory: going on with {mode} activation checkpointing")
+        Progress.write(f"a step does not fit the GPU's memory: going on with {mode} activation checkpointing")
         return None
 
     def _attempt(self, batch: Batch, noise: StepNoise, *, measures: bool) -> dict[str, Tensor]:
@@ -172,7 +170,7 @@ class Trainer:
             line[f"lr_{network[0]}"] = getattr(self.networks, f"{network}_optimizer").param_groups[0]["lr"]
         return line
 
-    def _log(self, step: int, steps: int, since: float, progress: "tqdm[Any]") -> Divergence | None:
+    def _log(self, step: int, steps: int, since: float, progress: Progress) -> Divergence | None:
         """Write the metrics of ``step``, with an evaluation where one is due; returns the divergence, if there is one.
 
         ``steps``: how many were done ``since`` that time (of ``perf_counter``).
@@ -189,7 +187,7 @@ class Trainer:
                 self.tracker.explain(read_protocols(self.folder.path))
             self.tracker.log(step, line | {number.name: number.value for number in numbers})
             shown = {key: f"{line[key]:.3f}" for key in SHOWN}
-            progress.set_postfix(shown | {"lr": f"{line['lr_g']:.2g}", "img/s": f"{images_per_s:.0f}"})
+            progress.set_postfix(shown | {"lr": f"{line['lr_g']:.2g}", "img/s": f"{images_per_s:.0f}"}, refresh=False)
             if numbers:
                 progress.write(f"step {step}: " + ", ".join(f"{number.name} {number}" for number in numbers))
         return divergence
