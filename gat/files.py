@@ -1,4 +1,4 @@
-"""Files that appear under their name only when they are whole, also after a power cut."""
+"""Files that appear under their name only when they are whole, also after a power cut, and are read with an explanation."""
 
 import fcntl
 import hashlib
@@ -13,7 +13,9 @@ from glob import escape
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-from gat.errors import UserError, escaped
+from yaml import YAMLError
+
+from gat.errors import UserError, escaped, first_line
 
 HEX_DIGITS = "[0-9a-f]" * 8  # the end of a half-written file's name, as a pattern
 
@@ -60,6 +62,28 @@ def told(place: str, remedy: str) -> Iterator[None]:
         raise UserError(
             f"{place}: cannot be written ({reason}): make room or mend its permissions; then {remedy}"
         ) from error
+
+
+@contextmanager
+def reading(file: Path, kind: str, remedy: str) -> Iterator[None]:
+    """Turn what goes wrong while ``file`` is read as ``kind`` (with its article) into one line for the user.
+
+    That is a file that is missing, damaged, or of another kind: whose fields are missing or of another type.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, YAMLError) as error:
+        raise UserError(f"{file}: not {kind} ({_reason(error)}): {remedy}") from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"lacks {error}"
+    if isinstance(error, TypeError | AttributeError):
+        return f"a field of another type, {first_line(error)}"
+    return (isinstance(error, OSError) and error.strerror) or first_line(error)
 
 
 @contextmanager

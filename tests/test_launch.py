@@ -20,7 +20,7 @@ from experiments.study.plan import plan
 from experiments.study.queue_state import process_mark
 from experiments.study.submission import Entry, Submission, read_submissions
 from gat.errors import UserError
-from gat.training.run_folder import identity
+from gat.training.run_identity import identity
 from tests.golden.update import composed
 from tests.small_sweep import SMALL_STUDY
 from tests.submissions import numbers_line

@@ -21,11 +21,11 @@ from gat.evaluation.protocol import from_record
 from gat.models.generator import Generator, GeneratorDims
 from gat.numerics import NUMERICS
 from gat.processes import Processes
-from gat.training import evaluation, run_folder
+from gat.training import evaluation, run_folder, run_identity
 from gat.training import run as run_module
 from gat.training.evaluation import RunEvaluation
 from gat.training.results import numbers_of, read_metrics
-from gat.training.run_folder import evaluation_id
+from gat.training.run_identity import evaluation_id
 from tests.small_run import SmallConfig
 from tests.small_run import recorded as run
 
@@ -168,6 +168,7 @@ def test_a_run_of_older_numerics_is_kept_and_trained_again_beside(
         return replace(config, paths=replace(config.paths, run=None, runs=str(tmp_path)))
 
     monkeypatch.setattr(run_folder, "NUMERICS", 1)
+    monkeypatch.setattr(run_identity, "NUMERICS", 1)
     monkeypatch.setattr(run_module, "NUMERICS", 1)
     old = run(beside())
     monkeypatch.undo()
@@ -294,10 +295,10 @@ def test_a_record_that_is_none(small: SmallConfig, tmp_path: Path, text: str) ->
     """A neighbour's is passed over; in the run's own folder it is refused."""
     config = small()
     beside = replace(config, paths=replace(config.paths, run=None, runs=str(tmp_path)))
-    name = run_folder.run_name(config).rpartition("-")[0]
+    name = run_identity.run_name(config).rpartition("-")[0]
     (tmp_path / f"{name}-other").mkdir()
     (tmp_path / f"{name}-other" / "record.json").write_text(text)
-    assert run_folder.earlier_run(tmp_path / run_folder.run_name(config), beside) is None
+    assert run_identity.earlier_run(tmp_path / run_identity.run_name(config), beside) is None
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "record.json").write_text(text)
     with pytest.raises(UserError, match="not the record of a run: remove it"):

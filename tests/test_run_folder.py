@@ -11,9 +11,10 @@ import pytest
 from gat.config import Config
 from gat.errors import UserError
 from gat.numerics import NUMERICS
-from gat.training import run_folder
+from gat.training import run_identity
 from gat.training.checkpoint import on_host
-from gat.training.run_folder import RunFolder, evaluation_id, identity, run_name
+from gat.training.run_folder import RunFolder
+from gat.training.run_identity import evaluation_id, identity, run_name
 from tests.conftest import compose_config
 from tests.test_step import make_networks
 
@@ -48,7 +49,7 @@ def test_identity_follows_what_changes_the_result(default_config: Config) -> Non
 
 def test_identity_follows_the_version_of_the_numerics(default_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     now = identity(default_config)
-    monkeypatch.setattr(run_folder, "NUMERICS", NUMERICS + 1)
+    monkeypatch.setattr(run_identity, "NUMERICS", NUMERICS + 1)
     assert identity(default_config) != now
 
 
@@ -154,18 +155,16 @@ def test_unwritable_folder_is_told(default_config: Config, tmp_path: Path) -> No
             UserError,
             match=r"cannot be written \(Not a directory\): make room or mend its permissions; then start the same",
         ),
-        folder.held(default_config),
+        folder.held(),
     ):
         pass
 
 
 def test_second_process_is_kept_out(default_config: Config, tmp_path: Path) -> None:
     first, second = (folder_in(default_config, tmp_path / "run") for _ in range(2))
-    with first.held(default_config):
-        with pytest.raises(UserError, match="another process is working on it"), second.held(default_config):
-            pass
-        assert first.config_file.exists()
-    with second.held(default_config):  # the lock goes with its holder
+    with first.held(), pytest.raises(UserError, match="another process is working on it"), second.held():
+        pass
+    with second.held():  # the lock goes with its holder
         pass
 
 
@@ -174,7 +173,7 @@ def test_remains_of_a_killed_process_are_swept_away(default_config: Config, tmp_
     folder.checkpoints.mkdir()
     remains = folder.checkpoints / ".step-00000005.safetensors.0a1b2c3d"
     remains.write_text("half a checkpoint")
-    with folder.held(default_config):
+    with folder.held():
         assert not remains.exists()
         assert (tmp_path / ".lock").exists()
 

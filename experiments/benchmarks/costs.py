@@ -14,7 +14,7 @@ from experiments.study.plan import Planned, plan
 from experiments.study.points import expand
 from experiments.study.rates import rate_of
 from gat.files import replacing, told
-from gat.training.run_folder import identity
+from gat.training.run_identity import identity
 
 Composer = Callable[[Sequence[str]], DictConfig]
 

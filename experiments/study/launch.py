@@ -34,7 +34,8 @@ from gat.files import one_at_a_time, replacing, told
 from gat.numerics import NUMERICS
 from gat.platform import git_state
 from gat.processes import Processes
-from gat.training.run_folder import RunFolder, earlier_run, effective, evaluation_id, has_effect, identity
+from gat.training.run_folder import RunFolder
+from gat.training.run_identity import earlier_run, effective, evaluation_id, has_effect, identity
 
 
 def launch(

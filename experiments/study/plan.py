@@ -11,7 +11,7 @@ from experiments.settings import run_config
 from gat.config import Config
 from gat.errors import UserError
 from gat.training.check import check
-from gat.training.run_folder import identity, run_name
+from gat.training.run_identity import identity, run_name
 
 Compose = Callable[[Sequence[str]], DictConfig]
 

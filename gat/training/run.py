@@ -2,7 +2,8 @@
 
 import sys
 import time
-from contextlib import ExitStack, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -20,7 +21,8 @@ from gat.training.check import check
 from gat.training.divergence import Divergence
 from gat.training.evaluation import add_evaluations
 from gat.training.results import read_protocols
-from gat.training.run_folder import RunFolder, earlier_run
+from gat.training.run_folder import RunFolder
+from gat.training.run_identity import earlier_run
 from gat.training.setup import compiles
 from gat.training.trainer import Trainer
 
@@ -28,7 +30,7 @@ from gat.training.trainer import Trainer
 def run(config: Config) -> dict[str, Any] | None:
     """Start or resume the run of ``config``; an ended run is not repeated, only a missing evaluation is added.
 
-    Returns its record.     With several processes each calls this; only the main one gets the record, the others None. Raises
+    Returns its record. With several processes each calls this; only the main one gets the record, the others None. Raises
     :class:`gat.errors.UserError` for a mistake of the user's, :class:`gat.errors.Interrupted` after a signal,
     :class:`gat.errors.LostProcessError` when another process of the run has died.
     """
@@ -37,42 +39,71 @@ def run(config: Config) -> dict[str, Any] | None:
         device = choose_device(config.training.device, processes.local_rank)
         keep_freed_memory()
         folder = RunFolder(config)
+        trained = not has_ended(folder, processes) and train(config, folder, device, processes)
         record = folder.ended_record()
-        if record is None:
-            folder.require_free()
-            if processes.is_main and (older := earlier_run(folder.path, config)):
-                print(f"{older}; this one is trained in {folder.path}", file=sys.stderr)  # noqa: T201
-        lacks_numbers = record is not None and folder.lacks_numbers(record)
-        processes.wait()  # all have looked before the main process goes on to write
-        if record is not None and not lacks_numbers:
+        lacks_numbers = not trained and record is not None and folder.lacks_numbers(record)
+        if not main_finds(lacks_numbers, processes):
             return record if processes.is_main else None
-        with (
-            told(
-                f"prepared data in {config.paths.prepared}",
-                "start the same command again, or set another paths.prepared",
-            ),
-            told_plainly(),
-            full_precision(),
-        ):
-            if record is not None:
-                return evaluated(config, folder, device, processes)
-            trainer = Trainer(config, folder, device, processes)
-        with ExitStack() as stack:
-            if processes.is_main:
-                stack.enter_context(folder.held(config))
-            began = time.perf_counter()
-            try:
-                with told_plainly(), tf32() if config.training.precision == "bf16" else full_precision():
-                    divergence = trainer.train()
-            finally:
-                trainer.tracker.close()
-            seconds = time.perf_counter() - began
-            return write_record(trainer, divergence, seconds, processes) if processes.is_main else None
+        return evaluated(config, folder, device, processes)
+
+
+def has_ended(folder: RunFolder, processes: Processes) -> bool:
+    """Return whether the run has ended, in every process as the main one finds it.
+
+    Raises :class:`gat.errors.UserError` if the folder is another run's.
+    """
+    ended = folder.ended_record() is not None
+    if not ended:
+        folder.require_free()
+    return main_finds(ended, processes)
+
+
+def main_finds(flag: bool, processes: Processes) -> bool:
+    """Return the main process's ``flag`` in every process: files may change between their looks."""
+    return bool(processes.from_main(torch.tensor(float(flag))))
+
+
+@contextmanager
+def prepared_in(config: Config) -> Iterator[None]:
+    """Turn what goes wrong with the prepared data while the block uses them into one line for the user."""
+    place, remedy = (
+        f"prepared data in {config.paths.prepared}",
+        "start the same command again, or set another paths.prepared",
+    )
+    with told(place, remedy), told_plainly(), full_precision():
+        yield
+
+
+def train(config: Config, folder: RunFolder, device: torch.device, processes: Processes) -> bool:
+    """Train the run and write its record; False, with nothing done, if another process has ended it in the meantime.
+
+    Everything is set up before the folder is taken, so that mistakes leave none behind; that takes long enough for another
+    process to begin and end this run, or another one in its place, which is why the folder is looked at again.
+    """
+    if processes.is_main and (older := earlier_run(folder.path, config)):
+        print(f"{older}; this one is trained in {folder.path}", file=sys.stderr)  # noqa: T201
+    with prepared_in(config):
+        trainer = Trainer(config, folder, device, processes)
+    with folder.held() if processes.is_main else nullcontext():
+        if has_ended(folder, processes):
+            return False
+        if processes.is_main:
+            folder.write_config(config)
+        began = time.perf_counter()
+        try:
+            with told_plainly(), tf32() if config.training.precision == "bf16" else full_precision():
+                divergence = trainer.train()
+        finally:
+            trainer.tracker.close()
+        if processes.is_main:
+            write_record(trainer, divergence, time.perf_counter() - began, processes)
+        return True
 
 
 def evaluated(config: Config, folder: RunFolder, device: torch.device, processes: Processes) -> dict[str, Any] | None:
     """Add a further evaluation to an ended run, and return its record with the numbers (main process; else None)."""
-    with folder.held() if processes.is_main else nullcontext():
+    with prepared_in(config), folder.held() if processes.is_main else nullcontext():
+        processes.wait()  # with the folder held nobody adds numbers: all find the same ones missing
         add_evaluations(config, folder, device, processes)
         if not processes.is_main:
             return None
@@ -82,10 +113,8 @@ def evaluated(config: Config, folder: RunFolder, device: torch.device, processes
         return record
 
 
-def write_record(
-    trainer: Trainer, divergence: Divergence | None, seconds: float, processes: Processes
-) -> dict[str, Any]:
-    """Write and return ``record.json``, and drop checkpoints that need not be kept.
+def write_record(trainer: Trainer, divergence: Divergence | None, seconds: float, processes: Processes) -> None:
+    """Write ``record.json``, and drop checkpoints that need not be kept.
 
     ``seconds``: of training and evaluation since the last start.
     """
@@ -113,7 +142,6 @@ def write_record(
     folder.write_record(record)
     if not config.training.keep_checkpoints:
         folder.drop_checkpoints()
-    return record
 
 
 def by_rounding(trainer: Trainer, processes: Processes) -> dict[str, Any]:

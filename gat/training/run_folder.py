@@ -1,16 +1,14 @@
-"""A run's folder: where its files lie, what identifies it, and its metrics file."""
+"""A run's folder: where its files lie, whose they are, and its metrics file."""
 
-import hashlib
 import json
 import math
 import re
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import OmegaConf
 
@@ -19,7 +17,7 @@ from gat.config import Config
 from gat.errors import UserError
 from gat.evaluation.features import FOLDER
 from gat.evaluation.numbers import Number
-from gat.files import lock, replacing, told, write_json
+from gat.files import lock, reading, replacing, told, write_json
 from gat.numerics import NUMERICS, version_named
 from gat.training.checkpoint import HostState, load_checkpoint, save_checkpoint
 from gat.training.results import (
@@ -36,110 +34,13 @@ from gat.training.results import (
     read_protocols,
     read_record,
 )
+from gat.training.run_identity import evaluation_id, identity, run_name, same_settings
 from gat.training.step import Networks
 
 CHECKPOINTS_KEPT = 2
 WRITTEN = r"config\.yaml|metrics\.jsonl|record\.json|protocols\.json|samples\.png|step-\d{8}\.safetensors"
 HALF_WRITTEN = re.compile(rf"\.({WRITTEN})\.[0-9a-f]{{8}}")  # by gat.files.replacing
 FEATURES = re.compile(rf"{re.escape(FOLDER)}[0-9a-f]{{12}}")
-WITHOUT_EFFECT: dict[str, tuple[str, ...] | None] = {
-    "paths": None,
-    "tracker": None,
-    "loader": None,
-    "training": ("log_steps", "checkpoint_steps", "keep_steps", "keep_checkpoints"),
-    "evaluation": ("batch_size", "grid_columns", "grid_classes"),
-}
-"""Settings that change no number beyond rounding; None: the whole group."""
-BY_ROUNDING: dict[str, tuple[str, ...]] = {
-    "training": ("accumulation", "activation_checkpointing", "compile", "device"),
-}
-"""Settings that change results by rounding alone: not in a run's identity, but in its record."""
-OF_EVALUATION: dict[str, tuple[str, ...] | None] = {"evaluation": None, "training": ("eval_steps", "total_steps")}
-"""Settings that change what is measured and how far a run goes, not what is trained.
-
-Another protocol adds numbers to a run; at a constant rate a longer run begins as a shorter one, and is the same run going on.
-"""
-
-
-def identity(config: Config) -> str:
-    """Return the hash of what determines the trained networks: the :func:`trained` settings and the numerics' version."""
-    return _hash({"numerics": NUMERICS, "settings": trained(config)})
-
-
-def evaluation_id(config: Config) -> str:
-    """Return a hash of the settings that determine a run's numbers, given its networks; empty without an evaluation."""
-    return _hash(_less(_not_neutral(config), WITHOUT_EFFECT)["evaluation"]) if config.evaluation.samples else ""
-
-
-def trained(config: Config) -> dict[str, Any]:
-    """Return the settings, not at their neutral values, that determine the trained networks up to rounding."""
-    return _less(effective(config), OF_EVALUATION)
-
-
-def effective(config: Config) -> dict[str, Any]:
-    """Return the settings that determine the trained networks and their numbers up to rounding.
-
-    A setting at its neutral value (its default in gat/config.py) is left out, so that a new one changes no identity. A
-    discriminator_size of null is the same as the generator's size by name.
-    """
-    settings = _not_neutral(config)
-    settings["model"]["discriminator_size"] = config.model.discriminator_size or config.model.size
-    return _less(_less(settings, WITHOUT_EFFECT), BY_ROUNDING)
-
-
-def _not_neutral(settings: Any) -> dict[str, Any]:
-    """Return a dataclass's fields, nested ones too, that have no default or differ from it."""
-    values = {field: getattr(settings, field.name) for field in fields(settings)}
-    return {
-        field.name: _not_neutral(value) if is_dataclass(value) else value
-        for field, value in values.items()
-        if value != (field.default if field.default_factory is MISSING else field.default_factory())
-    }
-
-
-def has_effect(setting: str) -> bool:
-    """Return whether a setting (dotted name) can change networks or numbers by more than rounding."""
-    group, _, name = setting.partition(".")
-    return all(
-        (names := without.get(group, ())) is not None and name not in names for without in (WITHOUT_EFFECT, BY_ROUNDING)
-    )
-
-
-def _less(settings: dict[str, Any], without: Mapping[str, tuple[str, ...] | None]) -> dict[str, Any]:
-    kept = {group: values for group, values in settings.items() if without.get(group, ()) is not None}
-    return {
-        group: {name: value for name, value in values.items() if name not in (without.get(group) or ())}
-        for group, values in kept.items()
-    }
-
-
-def _hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def run_name(config: Config) -> str:
-    """Data, generator size and patch, seed and identity, e.g. ``digits-mini-S2-seed0-1a2b3c4d``."""
-    model = config.model
-    size = f"{model.family}-{model.size}{model.patch}"
-    return f"{config.data.source}-{size}-seed{config.training.seed}-{identity(config)[:8]}"
-
-
-def earlier_run(place: Path, config: Config) -> str | None:
-    """Return a line about a run beside ``place`` with these settings and older numerics; None if there is none."""
-    wanted = _less(_less(_less(asdict(config), WITHOUT_EFFECT), BY_ROUNDING), OF_EVALUATION)
-    wanted["model"]["discriminator_size"] = config.model.discriminator_size or config.model.size
-    for folder in sorted(place.parent.glob(f"{place.name.rpartition('-')[0]}-*")):
-        try:
-            record = any_record(folder)
-        except UserError:  # a neighbour's
-            continue
-        if record is None or "config" not in record or numerics_of(record) == NUMERICS:
-            continue
-        theirs = record["config"]
-        theirs["model"]["discriminator_size"] = theirs["model"]["discriminator_size"] or theirs["model"]["size"]
-        if all(theirs.get(group, {}).get(name, v) == v for group in wanted for name, v in wanted[group].items()):
-            return f"{folder}: holds the same run under {version_named(numerics_of(record))}, which is kept"
-    return None
 
 
 class RunFolder:
@@ -148,7 +49,7 @@ class RunFolder:
     def __init__(self, config: Config) -> None:
         paths = config.paths
         self.path = Path(paths.run) if paths.run else Path(paths.runs) / run_name(config)
-        self.identity = identity(config)
+        self.config, self.identity = config, identity(config)
         self.evaluation, self.total_steps = evaluation_id(config), config.training.total_steps
         self.eval_steps = config.training.eval_steps
         self.config_file = self.path / "config.yaml"
@@ -158,8 +59,8 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
 
     @contextmanager
-    def held(self, config: Config | None = None) -> Iterator[None]:
-        """Make the folder, hold its lock, and write the resolved configuration, if one is given.
+    def held(self) -> Iterator[None]:
+        """Make the folder, and hold its lock.
 
         Raises :class:`UserError` if it cannot be written, or another process holds it. The lock goes with the process,
         however that ends.
@@ -172,10 +73,12 @@ class RunFolder:
                 raise UserError(f"run folder {self.path}: another process is working on it: let it, or stop it")
             with self.told():
                 self._remove_leftovers()
-                if config is not None:
-                    with replacing(self.config_file) as file:
-                        file.write(OmegaConf.to_yaml(OmegaConf.structured(config)).encode())
             yield
+
+    def write_config(self, config: Config) -> None:
+        """Write ``config.yaml``, the resolved configuration."""
+        with self.told(), replacing(self.config_file) as file:
+            file.write(OmegaConf.to_yaml(OmegaConf.structured(config)).encode())
 
     def _remove_leftovers(self) -> None:
         """Remove what a process that died left half-written, and features of an evaluation that is repeated; nothing else."""
@@ -215,6 +118,20 @@ class RunFolder:
                 )
         for file in self.all_checkpoints():
             self._require_own(file)
+        if other is None and not self.all_checkpoints() and self.read_metrics():
+            self._require_own_settings()
+
+    def _require_own_settings(self) -> None:
+        """Raise :class:`UserError` for another run's ``config.yaml``, where no record or checkpoint tells whose it is."""
+        remedy = "set another paths.run, or remove the folder"
+        with reading(self.config_file, "the settings of a run", remedy):
+            own = same_settings(
+                cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.load(self.config_file))), self.config
+            )
+        if not own:
+            raise UserError(
+                f"run folder {self.path}: holds metrics of a run of other settings (see its config.yaml): {remedy}"
+            )
 
     def _require_own(self, file: Path) -> None:
         """Raise :class:`UserError` for another run's checkpoint, or one past the end, which cannot be reached any more."""
