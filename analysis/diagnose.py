@@ -28,7 +28,7 @@ from analysis.opening import WHICH
 from analysis.tables import PICTURES, picture_name
 from experiments.settings import CONF, SWEEPS, DiagnosticsConfig
 from experiments.study.arguments import FILTERS, find_submissions
-from experiments.study.elsewhere import Elsewhere, elsewhere, here_of
+from experiments.study.elsewhere import Elsewhere, elsewhere, here_of, table_lock
 from experiments.study.jobs import read_config
 from experiments.study.records import newest_runs, split
 from experiments.study.states import ENDED, RunState, run_states
@@ -138,10 +138,12 @@ def diagnose_sweep(mine: list[Submission], everything: list[Submission], values:
     place, folder = Path(values.get("results", "results")) / newest.study, Path(values.get("runs", "runs"))
     here, alike = here_of(mine, entries, states), {"base": newest.base}
     files = {name: place / f"{newest.sweep}-{name}.csv" for name in names if name != "samples"}
-    there = {
-        name: elsewhere(file, alike | {"settings": settings_of(name, config)}, here, folder)
-        for name, file in files.items()
-    }
+
+    def elsewhere_of(name: str) -> Elsewhere:
+        return elsewhere(files[name], alike | {"settings": settings_of(name, config)}, here, folder)
+
+    for name in files:
+        elsewhere_of(name)  # is refused before anything is measured
     seen = elsewhere(place / f"{newest.sweep}.csv", alike, here, folder).runs
     found = gathered(runs, states, names, Tools(config, choose_device(values.get("training.device", "auto")), values))
     pictures = {
@@ -152,10 +154,12 @@ def diagnose_sweep(mine: list[Submission], everything: list[Submission], values:
     unended = [entry for entry in entries if states[entry.goal].kind not in ENDED]
     lines = []
     for name, file in files.items():
-        missing = [*there[name].missing(unended), *found.failures[name]]
-        made = [*there[name].of_rows("measured", "run", "run"), *found.measurements[name]]
-        head = head_of(mine, name, config, there[name]) | {"missing": missing, "measured": made}
-        lines.append(write_table(file, there[name].beside(found.rows[name]), head))
+        with table_lock(file):
+            there = elsewhere_of(name)  # again: others may have added rows while these were measured
+            missing = [*there.missing(unended), *found.failures[name]]
+            made = [*there.of_rows("measured", "run", "run"), *found.measurements[name]]
+            head = head_of(mine, name, config, there) | {"missing": missing, "measured": made}
+            lines.append(write_table(file, there.beside(found.rows[name]), head))
         lines += [f"  not measured: {failure}" for failure in found.failures[name]]
     return [*lines, f"{place / PICTURES}: {len(pictures)} pictures"]
 
@@ -179,11 +183,9 @@ def head_of(mine: list[Submission], name: str, config: DiagnosticsConfig, there:
 
 def write_table(file: Path, table: pd.DataFrame, head: dict[str, Any]) -> str:
     """Table and the JSON beside it; a line for the terminal."""
-    with told(f"table {file}", REMEDY):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(file) as stream:
-            (table if len(table) else pd.DataFrame(columns=["arm", "seed", "status"])).to_csv(stream, index=False)
-        write_json(file.with_suffix(".json"), head)
+    with replacing(file) as stream:
+        (table if len(table) else pd.DataFrame(columns=["arm", "seed", "status"])).to_csv(stream, index=False)
+    write_json(file.with_suffix(".json"), head)
     return f"{file}: {len(table)} rows, {len(head['missing'])} runs missing"
 
 

@@ -12,13 +12,13 @@ from typing import Any
 
 from experiments.exits import exits
 from experiments.study.arguments import FILTERS, find_submissions, parse
-from experiments.study.elsewhere import Elsewhere, elsewhere, here_of
+from experiments.study.elsewhere import Elsewhere, elsewhere, here_of, table_lock
 from experiments.study.records import newest_runs, protocols_of, records_of, rows_of_run, split
 from experiments.study.states import ENDED, run_states
 from experiments.study.submission import Submission
 from gat.errors import UserError
 from gat.evaluation.protocol import from_record, require_same
-from gat.files import replacing, told, write_json
+from gat.files import replacing, write_json
 
 RECORDS = "records"
 ARGUMENTS = FILTERS | {
@@ -31,29 +31,34 @@ def collect(
     mine: list[Submission], others: list[Submission], everything: list[Submission], runs: Path, results: Path
 ) -> None:
     """Write and report the table of one sweep. ``mine``: its submissions of the same settings, oldest first."""
+    file = results / mine[-1].study / f"{mine[-1].sweep}.csv"
+    with table_lock(file):
+        write_table(file, mine, everything, runs)
+    for other in others:
+        print(f"  other settings, not in the table: submission={other.id} of {len(other.entries)} runs")
+
+
+def write_table(file: Path, mine: list[Submission], everything: list[Submission], runs: Path) -> None:
+    """Write the table with the JSON beside it and the records, and report; rows of runs that are not here stay."""
     newest, chosen = mine[-1], newest_runs(mine)
     entries = [entry for _, entry in chosen]
     states = run_states(entries, everything)
-    file = results / newest.study / f"{newest.sweep}.csv"
     there = elsewhere(file, {"base": newest.base}, here_of(mine, entries, states), runs)
     at = newest.claim["at"] if newest.claim else "evaluations"
     table = there.beside([row for s, entry in chosen for row in rows_of_run(s, entry, states[entry.goal], at)])
     head = head_of(mine, there, protocols_of(chosen))
     head["missing"] = there.missing([entry for entry in entries if states[entry.goal].kind not in ENDED])
-    with told(f"table {file}", "collect again"):
-        (file.parent / RECORDS).mkdir(parents=True, exist_ok=True)
-        with replacing(file) as stream:
-            table.to_csv(stream, index=False)
-        write_json(file.with_suffix(".json"), head)
-        for name, record in records_of(chosen).items():
-            write_json(file.parent / RECORDS / f"{name}.json", record)
+    (file.parent / RECORDS).mkdir(parents=True, exist_ok=True)
+    with replacing(file) as stream:
+        table.to_csv(stream, index=False)
+    write_json(file.with_suffix(".json"), head)
+    for name, record in records_of(chosen).items():
+        write_json(file.parent / RECORDS / f"{name}.json", record)
     kept = f" and {len(there.runs)} kept from the table" if there.runs else ""
     print(f"{file}: {len(table)} rows of {len(entries)} runs here{kept}, {len(head['missing'])} missing")
     why = {f"{e.arm}, seed {e.seed}": f"{states[e.goal].kind} {states[e.goal].detail}" for e in entries}
     for run in head["missing"]:
         print(f"  missing: {run}: {why.get(run, 'not here')}".rstrip())
-    for other in others:
-        print(f"  other settings, not in the table: submission={other.id} of {len(other.entries)} runs")
 
 
 def head_of(mine: list[Submission], there: Elsewhere, protocols: dict[str, dict[str, Any]]) -> dict[str, Any]:

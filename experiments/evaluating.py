@@ -1,6 +1,5 @@
 """An evaluation as a user asks for it: from the settings to its record and the table of its numbers."""
 
-import json
 import resource
 import time
 from dataclasses import asdict, dataclass
@@ -18,15 +17,15 @@ from experiments.settings import group, run_config
 from gat.config import Config, MeasureConfig
 from gat.data.prepared import PreparedSet
 from gat.data.workers import told_plainly
-from gat.errors import UserError, first_line
+from gat.errors import UserError
 from gat.evaluation.evaluator import Evaluator, check_measures
+from gat.evaluation.features import FOLDER as FEATURES
 from gat.evaluation.kinds import CLASSIFIER
-from gat.evaluation.numbers import Number
 from gat.evaluation.protocol import GIVEN, NAMED
 from gat.evaluation.reference import open_reference
 from gat.evaluation.samples import GeneratedSamples, GivenSamples, Samples
 from gat.evaluation.subject import open_data, open_images, open_subject
-from gat.files import told, write_json
+from gat.files import json_object, one_at_a_time, reading, told, write_json
 from gat.platform import choose_device, full_precision, git_state, hardware, keep_freed_memory, versions
 from gat.pretrained import Pretrained
 from gat.processes import Processes, joined
@@ -81,20 +80,27 @@ def evaluate(settings: DictConfig, overrides: list[str]) -> dict[str, Any] | Non
             protocol = subject.samples.rules(evaluator.protocol())
             digest = f"{subject.stem}@{subject.sha256[:8]}"
             file = folder / f"{digest}-{protocol.name}-{protocol.id}-seed{config.evaluation.seed}.json"
-            known = read_numbers(file)
-            require_same_images(known, file, measure)
-            processes.wait()  # all have looked before the main process goes on to write
-            if not set(evaluator.names(labelled=subject.samples.labels is not None)) <= known.keys():
-                began = time.perf_counter()
+            measured(subject, evaluator, file)
+        return read_evaluation(file) | {"file": str(file)} if processes.is_main else None
 
-                def keep(numbers: list[Number]) -> None:
-                    record = record_of(subject, config, measure, device, processes.count)
-                    record |= cost(time.perf_counter() - began, device)
-                    record["numbers"] = known | {number.name: number.as_record() for number in numbers}
-                    write_json(file, record)
 
-                evaluator.evaluate(subject.samples, folder, keep)
-        return json.loads(file.read_text(encoding="utf-8")) | {"file": str(file)} if processes.is_main else None
+def measured(subject: Subjects, evaluator: Evaluator, file: Path) -> None:
+    """Measure what the record ``file`` lacks, and add it; other processes, of whichever command, take their share."""
+    wanted, began = set(evaluator.names(labelled=subject.samples.labels is not None)), time.perf_counter()
+    if evaluator.processes.as_main(wanted <= known_numbers(file, evaluator.measure).keys()):
+        return
+    made = evaluator.sample(subject.samples, file.parent)
+    if not evaluator.processes.is_main:
+        return
+    with one_at_a_time(
+        file.with_name(f".{file.name}.lock"), "measuring the same samples"
+    ):  # and may have kept numbers by then
+        numbers = known_numbers(file, evaluator.measure)
+        if not wanted <= numbers.keys():
+            numbers |= {number.name: number.as_record() for number in evaluator.measured(made)}
+            record = record_of(subject, evaluator) | cost(time.perf_counter() - began, evaluator.device)
+            write_json(file, record | {"numbers": numbers})
+        made.clear()
 
 
 def generated(pretrained: Pretrained, config: Config, device: torch.device) -> Subjects:
@@ -137,38 +143,41 @@ def evaluator_of(
     )
 
 
-def read_numbers(file: Path) -> dict[str, Any]:
-    """Those of a record, by name; none if there is no record. :class:`gat.errors.UserError` if it cannot be read."""
-    try:
-        numbers: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))["numbers"] if file.is_file() else {}
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file}: is no record of an evaluation ({first_line(error)}): remove it") from error
-    return numbers
+def read_evaluation(file: Path) -> dict[str, Any]:
+    """Return a record; :class:`gat.errors.UserError` if it is none of an evaluation."""
+    with reading(file, "the record of an evaluation", "remove it, and measure again"):
+        record = json_object(file)
+        for number in record["numbers"].values():
+            number["kind"], number["protocol"]["id"]
+        {} | record.get("measure", {})
+    return record
 
 
-def require_same_images(known: dict[str, Any], file: Path, measure: MeasureConfig) -> None:
-    """Raise :class:`gat.errors.UserError` if ``known`` numbers were compared with another number of real images."""
+def known_numbers(file: Path, measure: MeasureConfig) -> dict[str, Any]:
+    """Return the numbers of a record by name; none if there is no record.
+
+    Raises :class:`gat.errors.UserError` for one that cannot be read, or was compared with another number of real images.
+    """
+    record = read_evaluation(file) if file.is_file() else {"numbers": {}}
+    known: dict[str, Any] = record["numbers"]
     compared = [name for name, number in known.items() if number["kind"] in OF_REAL_IMAGES]
-    if not compared:
-        return
-    theirs = json.loads(file.read_text(encoding="utf-8")).get("measure", {}).get("reference_images")
-    if theirs != measure.reference_images:
+    theirs = record.get("measure", {}).get("reference_images")
+    if compared and theirs != measure.reference_images:
         raise UserError(
             f"measure.reference_images={measure.reference_images}: {file} holds {', '.join(compared)} for {theirs}: "
             "set that, or another out"
         )
+    return known
 
 
-def record_of(
-    subject: Subjects, config: Config, measure: MeasureConfig, device: torch.device, processes: int
-) -> dict[str, Any]:
+def record_of(subject: Subjects, evaluator: Evaluator) -> dict[str, Any]:
     """Return the record of an evaluation, without its numbers."""
     return subject.facts | {
-        "evaluation": asdict(config.evaluation),
-        "measure": asdict(measure),
+        "evaluation": asdict(evaluator.config),
+        "measure": asdict(evaluator.measure),
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "git": git_state(),
-        "hardware": hardware() | {"device": str(device), "processes": processes},
+        "hardware": hardware() | {"device": str(evaluator.device), "processes": evaluator.processes.count},
         "versions": versions(),
     }
 
@@ -181,7 +190,12 @@ def cost(seconds: float, device: torch.device) -> dict[str, Any]:
 
 
 def table(record: dict[str, Any]) -> str:
-    """The numbers with their intervals, the protocol, and where the record lies."""
+    """The numbers with their intervals, the protocol, where the record lies, and what cut-off evaluations left beside it."""
+    with reading(Path(record["file"]), "the record of an evaluation", "remove it, and measure again"):
+        return _table(record)
+
+
+def _table(record: dict[str, Any]) -> str:
     numbers = record["numbers"]
     first = next(iter(numbers.values()))["protocol"]
     rows = [
@@ -193,11 +207,16 @@ def table(record: dict[str, Any]) -> str:
     shown = ("samples", "decoder", "truncation", "to_uint8", "covariance", "labels", "reference", "image_px")
     known = f"the authors' {first['name']!r}" if first["name"] in ("training", "paper") else repr(first["name"])
     rules = ", ".join(f"{key} {first[key]}" for key in shown)
+    left = sorted(Path(record["file"]).parent.glob(f"{FEATURES}*"))
     return "\n".join(
         [
             pd.DataFrame(rows).to_string(index=False, justify="left"),
             f"protocol {known if first['name'] in NAMED.values() else 'of its own'} ({first['id']}): {rules}",
             f"{record['seconds']} s, at most {record['peak_gib']} GiB in a process",
             f"record {record['file']}",
+            *(
+                f"left by an evaluation that is under way or was cut off, whose command goes on from it: {one}"
+                for one in left
+            ),
         ]
     )

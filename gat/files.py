@@ -78,11 +78,22 @@ def reading(file: Path, kind: str, remedy: str) -> Iterator[None]:
         raise UserError(f"{file}: not {kind} ({_reason(error)}): {remedy}") from error
 
 
+def json_object(file: Path) -> dict[str, Any]:
+    """Return what a JSON file holds; ``ValueError`` unless that is an object. For use within :func:`reading`."""
+    text = file.read_text(encoding="utf-8")
+    if not text.strip("\0 \t\r\n"):
+        raise ValueError("it is empty")
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError(f"no JSON object but a {type(found).__name__}")  # noqa: TRY004
+    return found
+
+
 def _reason(error: Exception) -> str:
     if isinstance(error, KeyError):
         return f"lacks {error}"
     if isinstance(error, TypeError | AttributeError):
-        return f"a field of another type, {first_line(error)}"
+        return "a field has another type than it should"
     return (isinstance(error, OSError) and error.strerror) or first_line(error)
 
 

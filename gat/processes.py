@@ -64,6 +64,10 @@ class Processes:
             dist.broadcast(values, src=0)
         return values
 
+    def as_main(self, flag: bool) -> bool:
+        """The main process's ``flag``: what each sees for itself may change between their looks."""
+        return bool(self.from_main(torch.tensor(float(flag))))
+
     def any(self, flag: bool) -> bool:
         """Whether ``flag`` is true in any process (exchanged on the CPU: the device is not waited for)."""
         return bool(self.sum(torch.tensor(float(flag)))) if self.count > 1 else flag

@@ -135,7 +135,7 @@ def test_evaluations_are_those_of_the_checkpoint(tmp_path: Path, trained: Path, 
     assert metrics[metrics["status"] == "finished"]["CLIP-FID-50K"].tolist() == [1.86]
     (folder / "other.json").write_text("{")
     told = diagnose(given)
-    assert any("other.json: is no record of experiments/evaluate.py" in line for line in told)
+    assert any("other.json: not a record of experiments/evaluate.py" in line for line in told)
     missing = read_table(tmp_path, "mini", "mng", "evaluations").head["missing"]
     assert [line.split(":")[0] for line in missing] == ["arm2, seed 0", f"arm0, seed 0, step {int(last.stem[5:])}"]
 
@@ -240,6 +240,26 @@ def test_a_sweep_that_was_run_on_two_machines(tmp_path: Path, trained: Path, few
     assert both.head["missing"] == ["arm2, seed 0"]
     assert (first.head["claim_changed"], both.head["claim_changed"]) == (False, True)
     assert picture.read_text() == "of seed 0"
+
+
+def test_two_machines_that_diagnose_at_once_lose_no_rows(
+    tmp_path: Path, trained: Path, few: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second writes its table while the first measures."""
+    swept(tmp_path / "one", trained)
+    second = swept(tmp_path / "two", trained)
+    replace(second, entries=[replace(second.entries[0], seed=1)]).write()
+    results = {"results": str(tmp_path), "diagnostics": "stages"}
+    gathered = command.gathered
+
+    def slowly(*arguments: Any) -> command.Gathered:
+        monkeypatch.setattr(command, "gathered", gathered)
+        diagnose({"runs": str(tmp_path / "two")} | results)
+        return gathered(*arguments)
+
+    monkeypatch.setattr(command, "gathered", slowly)
+    diagnose({"runs": str(tmp_path / "one")} | results)
+    assert sorted(set(read_table(tmp_path, "mini", "mng", "stages").rows["seed"])) == [0, 1]
 
 
 def test_measured_as_submitted(tmp_path: Path, trained: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pandas as pd
 import pytest
 
 import experiments.collect
-from experiments.study.elsewhere import Here, elsewhere
+from experiments.study.elsewhere import Elsewhere, Here, elsewhere
 from gat.errors import UserError
 from tests.submissions import ENTRY, numbers_line, submission_of, write_run
 from tests.test_collect import LINES, record_of
@@ -40,6 +41,26 @@ def one_machine_each(monkeypatch: pytest.MonkeyPatch, **second: Any) -> list[lis
     submission_of(Path("two"), None, "", launcher="local", **second)
     write_run(Path("two/run-1"), [LINES[0], LINES[2]], record_of())
     return collect(monkeypatch, "two")
+
+
+def test_two_machines_that_gather_at_once_lose_no_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second begins when the first has read the table and not yet written it."""
+    one_machine_each(monkeypatch)
+    TABLE.unlink()
+    second = threading.Thread(target=collect, args=(monkeypatch, "two"))
+
+    def read_slowly(*arguments: Any) -> Elsewhere:
+        found = elsewhere(*arguments)
+        monkeypatch.setattr(experiments.collect, "elsewhere", elsewhere)
+        second.start()
+        second.join(timeout=2)
+        return found
+
+    monkeypatch.setattr(experiments.collect, "elsewhere", read_slowly)
+    collect(monkeypatch, "one")
+    second.join()
+    assert pd.read_csv(TABLE)["arm"].tolist() == ["arm0", "arm0", "arm1"]
+    assert set(pd.read_csv(TABLE)["status"]) == {"finished"}
 
 
 def rows_of(arm: str) -> list[str]:
@@ -151,5 +172,5 @@ def test_rows_of_diagnostics_and_what_could_not_be_measured(tmp_path: Path) -> N
     assert unended.rows["real"].tolist() == ["0.1", "0.30000000000000004"]
     assert unended.missing([replace(ENTRY, arm="a", seed=1)]) == missing
     file.write_text("")
-    with pytest.raises(UserError, match=r"test-cknna\.csv: is no whole table .*: remove it, and gather again"):
+    with pytest.raises(UserError, match=r"test-cknna\.csv: not a whole table .*: remove it, and gather again"):
         elsewhere(file, {}, Here(frozenset(), key, key), tmp_path)

@@ -111,6 +111,33 @@ def test_what_is_measured_is_kept_and_not_measured_again(
     assert evaluate(*typed, "measure.metrics=[frechet,kid]")["numbers"] == both  # without sampling
 
 
+@pytest.mark.parametrize("other", ["kid", "frechet"])
+def test_two_evaluations_at_once_lose_nothing(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    """The second ends while the first has sampled and not yet measured, and removes the features that they share."""
+    typed, make = typed_for(trained, tmp_path), features.SampleFeatures.make
+
+    def meanwhile(self: features.SampleFeatures) -> None:
+        make(self)
+        monkeypatch.setattr(features.SampleFeatures, "make", make)
+        evaluate(*typed, f"measure.metrics=[{other}]")
+
+    monkeypatch.setattr(features.SampleFeatures, "make", meanwhile)
+    numbers = evaluate(*typed, "measure.metrics=[frechet]")["numbers"]
+    assert numbers.keys() == {NAME.format(8)} | ({"KID-EfficientNetLite0-8"} if other == "kid" else set())
+    assert not list(tmp_path.glob(".features-*"))
+
+
+def test_what_a_cut_off_evaluation_left_is_told_beside_the_numbers(trained: Path, tmp_path: Path) -> None:
+    left = tmp_path / ".features-0123456789ab"
+    left.mkdir()
+    record = evaluate(*typed_for(trained, tmp_path), "measure.metrics=[frechet]")
+    assert f"of an evaluation under way or cut off, whose command goes on from it: {left}" in evaluating.table(record)
+    left.rmdir()
+    assert "cut off" not in evaluating.table(record)
+
+
 def test_features_stay_until_the_record_is_written(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

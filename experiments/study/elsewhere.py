@@ -4,8 +4,8 @@ A sweep may be run in parts, a seed or an arm here and another there. Who gather
 the others, if they are of the same sweep with the same settings; rows are kept as text, to the letter.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -15,7 +15,8 @@ import pandas as pd
 
 from experiments.study.states import ENDED, RunState
 from experiments.study.submission import Entry, Goal, Submission
-from gat.errors import UserError, first_line
+from gat.errors import UserError
+from gat.files import json_object, one_at_a_time, reading, told
 
 Key = tuple[str, int]
 """Arm and seed of a run."""
@@ -88,11 +89,10 @@ def elsewhere(file: Path, alike: Mapping[str, Any], here: Here, runs: Path) -> E
     nothing = Elsewhere(pd.DataFrame(), {}, (), ())
     if not file.is_file():
         return nothing
-    try:
-        rows, head = _as_text(file), json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+    with reading(file, "a whole table", "remove it, and gather again"):
+        rows, head = _as_text(file), json_object(file.with_suffix(".json"))
         keys, ended = _keys(rows), rows["status"].isin(ENDED) if len(rows) else []
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{file}: is no whole table ({first_line(error)}): remove it, and gather again") from error
+        missing = [*head.get("missing", [])]
     if any(head.get(name) != value for name, value in alike.items()):
         if lost := {run for run in rows[ended]["run"] if not (runs / run).is_dir()} if len(rows) else set():
             raise UserError(
@@ -107,8 +107,15 @@ def elsewhere(file: Path, alike: Mapping[str, Any], here: Here, runs: Path) -> E
     ]
     kept = {key for key, stays in zip(keys, keep, strict=True) if stays}
     known = [f"{arm}, seed {seed}" for arm, seed in here.listed - kept]
-    gaps = [one for one in head.get("missing", []) if not any(one == run or one.startswith(f"{run},") for run in known)]
+    gaps = [one for one in missing if not any(one == run or one.startswith(f"{run},") for run in known)]
     return Elsewhere(rows[keep], head if kept else {}, tuple(dict.fromkeys(arm for arm, _ in keys)), tuple(gaps))
+
+
+@contextmanager
+def table_lock(file: Path) -> Iterator[None]:
+    """Read, complete and write a table within: others that gather their runs into it wait, and find these rows in it."""
+    with told(f"table {file}", "gather again"), one_at_a_time(file.with_name(f".{file.stem}.lock"), f"writing {file}"):
+        yield
 
 
 def _as_text(source: Path | StringIO) -> pd.DataFrame:

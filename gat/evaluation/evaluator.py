@@ -3,7 +3,7 @@
 Samples are made in shards by any number of processes (:mod:`gat.evaluation.features`); the main one measures.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -86,29 +86,37 @@ class Evaluator:
     decoder: AutoencoderKL | None = None
     """The decoder of the set's latents, for the reconstruction distance."""
 
-    def evaluate(
-        self, samples: Samples, folder: Path, keep: Callable[[list[Number]], None] = lambda _: None
-    ) -> list[Number]:
-        """Sample, extract features, measure, and call ``keep`` on the numbers before the features are removed.
+    def evaluate(self, samples: Samples, folder: Path) -> list[Number]:
+        """Sample, extract features, measure, and remove the features; the main process gets the numbers, the others [].
 
-        Shards of features stay in ``folder`` until then; evaluate.py resumes from them, a run's folder clears them. In
-        several processes each makes its share; the main one measures and keeps, the others get []. Raises
-        :class:`UserError`, before anything is sampled, for a reference that does not fit.
+        Raises :class:`UserError`, before anything is sampled, for a reference that does not fit.
+        """
+        made = self.sample(samples, folder)
+        found = self.measured(made) if self.processes.is_main else []
+        if self.processes.is_main:
+            made.clear()
+        return found
+
+    def sample(self, samples: Samples, folder: Path) -> SampleFeatures:
+        """Return the features of ``samples``, whose shards stay in ``folder`` until they are cleared; raises as ``evaluate``.
+
+        In several processes each makes its share.
         """
         with full_precision():
             self.prepare()
-            extractors, recognized = self.extractors, self.recognizer if samples.labels is not None else None
-            made = SampleFeatures(samples, self.config.samples, extractors, recognized, folder, self.device)
+            recognized = self.recognizer if samples.labels is not None else None
+            made = SampleFeatures(samples, self.config.samples, self.extractors, recognized, folder, self.device)
             made.make()
             self.processes.wait()
-            if not self.processes.is_main:
-                return []
-            features = made.read()
-            found = [number for name in extractors for number in self._in_features_of(name, samples, features)]
-            found += [*self._of_classes(samples, features), *self.floor]
-            keep(found)
-            made.clear()
-            return found
+        return made
+
+    def measured(self, made: SampleFeatures) -> list[Number]:
+        """Return the numbers of features, in one process; those that another evaluation has removed are made again."""
+        with full_precision():
+            made.make()
+            features, samples = made.read(), made.samples
+            found = [number for name in self.extractors for number in self._in_features_of(name, samples, features)]
+            return [*found, *self._of_classes(samples, features), *self.floor]
 
     def prepare(self) -> None:
         """Compute what depends on the reference alone, in the main process. Raises :class:`UserError` if it does not fit."""

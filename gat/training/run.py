@@ -42,7 +42,7 @@ def run(config: Config) -> dict[str, Any] | None:
         trained = not has_ended(folder, processes) and train(config, folder, device, processes)
         record = folder.ended_record()
         lacks_numbers = not trained and record is not None and folder.lacks_numbers(record)
-        if not main_finds(lacks_numbers, processes):
+        if not processes.as_main(lacks_numbers):
             return record if processes.is_main else None
         return evaluated(config, folder, device, processes)
 
@@ -55,12 +55,7 @@ def has_ended(folder: RunFolder, processes: Processes) -> bool:
     ended = folder.ended_record() is not None
     if not ended:
         folder.require_free()
-    return main_finds(ended, processes)
-
-
-def main_finds(flag: bool, processes: Processes) -> bool:
-    """Return the main process's ``flag`` in every process: files may change between their looks."""
-    return bool(processes.from_main(torch.tensor(float(flag))))
+    return processes.as_main(ended)
 
 
 @contextmanager
@@ -119,7 +114,8 @@ def write_record(trainer: Trainer, divergence: Divergence | None, seconds: float
     ``seconds``: of training and evaluation since the last start.
     """
     folder, config = trainer.folder, trainer.config
-    checkpoints = folder.all_checkpoints() if config.training.keep_checkpoints else []
+    dropped = [] if config.training.keep_checkpoints else folder.passing_checkpoints()
+    checkpoints = [file for file in folder.all_checkpoints() if file not in dropped]
     record = {
         "status": "finished" if divergence is None else "diverged",
         "diverged": None if divergence is None else asdict(divergence),
@@ -140,8 +136,7 @@ def write_record(trainer: Trainer, divergence: Divergence | None, seconds: float
         "checkpoint": str(checkpoints[-1]) if checkpoints else None,
     }
     folder.write_record(record)
-    if not config.training.keep_checkpoints:
-        folder.drop_checkpoints()
+    folder.drop(dropped)
 
 
 def by_rounding(trainer: Trainer, processes: Processes) -> dict[str, Any]:
