@@ -17,7 +17,7 @@ from analysis.opening import Opened, kept_checkpoints, opened
 from experiments.settings import DiagnosticsConfig
 from gat.errors import UserError
 from gat.files import told, write_json
-from gat.training.results import RECORD
+from gat.training.results import any_record
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Work:
         try:
             found = json.loads(self.file.read_text(encoding="utf-8"))
             return dict(found) if DIAGNOSTICS[self.diagnostic].kept and found["settings"] == self.settings else None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
 
@@ -61,7 +61,7 @@ def work_of(run: Path, names: Sequence[str], config: DiagnosticsConfig, steps: i
     """Return all that is to be known of a finished run's first ``steps``, checkpoint by checkpoint."""
     last = run / "checkpoints" / f"step-{steps:08d}.safetensors"
     files = [file for file in kept_checkpoints(run) if file.name <= last.name]
-    ended_at = json.loads((run / RECORD).read_text(encoding="utf-8"))["ended_at"]
+    ended_at = (any_record(run) or {}).get("ended_at")
     return [
         Work(
             name,

@@ -4,7 +4,6 @@ Of all kept checkpoints: block contributions (``layer_lpips``) and alignment (``
 ``evaluations`` gathers what experiments/evaluate.py left in the run's folder, ``samples`` its last sample grid.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,8 +19,7 @@ from analysis.cknna import K_NEAREST
 from analysis.opening import Opened
 from analysis.perceptual import PerceptualDistance, load_distance
 from experiments.settings import DiagnosticsConfig
-from gat.errors import UserError, first_line
-from gat.files import replacing
+from gat.files import json_object, reading, replacing
 from gat.teachers import Teacher
 
 Row = dict[str, Any]
@@ -107,14 +105,10 @@ def of_evaluations(it: Opened, tools: Tools) -> tuple[list[Row], None]:  # noqa:
     folder, checkpoint = it.pretrained.place / "evaluations", it.pretrained.facts["sha256"]
     rows = []
     for file in sorted(folder.glob("*.json")):
-        try:
-            record = json.loads(file.read_text(encoding="utf-8"))
+        with reading(file, "a record of experiments/evaluate.py", "remove it"):
+            record = json_object(file)
             if record["checkpoint"]["sha256"] == checkpoint and record["checkpoint"]["weights"] == "ema":
                 rows += [number_row(name, number) for name, number in record["numbers"].items()]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{file}: is no record of experiments/evaluate.py ({first_line(error)}): remove it"
-            ) from error
     return rows, None
 
 

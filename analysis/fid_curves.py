@@ -13,7 +13,6 @@ that. The paper's curves stand beside a sweep's (grey, dashed) only where protoc
 a single run stands alone, as nothing says that it is of the paper's recipe.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from analysis.style import legend_below, panels, save
 from analysis.tables import Table, read_table
 from gat.errors import UserError, require_choice
 from gat.evaluation.kinds import FRECHET
-from gat.training.results import METRICS, RECORD, number_of_kind, read_metrics, read_protocols
+from gat.training.results import METRICS, any_record, number_of_kind, read_metrics, read_protocols
 
 KNOWN = OF_SWEEP | {
     "run": "a run's folder",
@@ -46,8 +45,7 @@ def table_of_run(folder: Path) -> Table:
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such run: give run=FOLDER")
     lines = [(line, found) for line in read_metrics(folder) if (found := number_of_kind(line, FRECHET))]
-    file = folder / RECORD
-    record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    record = any_record(folder) or {}
     if not lines:
         raise UserError(f"{folder}: no evaluation in its metrics: set training.eval_steps, or give another run=FOLDER")
     rows = [

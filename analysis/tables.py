@@ -3,7 +3,6 @@
 Beside each stands a JSON of the same name: claim and rule as they stood at submission, missing runs, protocols.
 """
 
-import json
 import re
 import shlex
 from dataclasses import dataclass, field
@@ -14,8 +13,9 @@ from typing import Any
 import pandas as pd
 
 from experiments.study.claims import claim_from
-from gat.errors import UserError, first_line
+from gat.errors import UserError
 from gat.evaluation.protocol import Protocol, from_record, require_same
+from gat.files import json_object, reading
 from gat.numerics import mark_of
 from gat.training.results import FIRST_NUMERICS
 
@@ -83,12 +83,11 @@ def read_table(results: Path, study: str, sweep: str, diagnostic: str | None = N
     again = shlex.join(["python", command, f"sweep={sweep}", f"study={study}"])
     if not file.is_file():
         raise NoTableError(f"{file}: there is no such table: run the sweep, then {again}")
-    try:
-        head = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+    with reading(file, "a whole table", again):
+        head = json_object(file.with_suffix(".json"))
         rows = pd.read_csv(file, keep_default_na=False, na_values=[""])  # an arm may be called None
         study, sweep = head["study"], head["sweep"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file}: is no whole table ({first_line(error)}): {again}") from error
+        {} | head.get("protocols", {}), {} | (head.get("claim") or {}), [*head.get("missing", ())]
     if head.get("claim"):
         claim_from(head["claim"], str(file.with_suffix(".json")), again)
     found = rows["protocol"].dropna().unique() if "protocol" in rows else []

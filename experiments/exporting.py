@@ -1,6 +1,5 @@
 """A pipeline folder from a checkpoint, and its upload."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from gat.files import told
 from gat.model_card import model_card, write_model_card
 from gat.pipeline import make_pipeline
 from gat.pretrained import PIPELINE_INDEX, Pretrained
-from gat.training.results import RECORD
+from gat.training.results import RECORD, any_record
 
 CPU = torch.device("cpu")
 UPLOADED = [PIPELINE_INDEX, "README.md", "generator/*", "vae/*"]
@@ -53,17 +52,13 @@ def check_place(out: Path, pretrained: Pretrained) -> None:
 
 
 def record_of(pretrained: Pretrained) -> dict[str, Any] | None:
-    """The record of the run, if there is one; :class:`UserError` if it cannot be read."""
-    file = pretrained.home / RECORD if pretrained.kind == "run" and pretrained.home else None
-    if file is None or not file.is_file():
-        return None
-    try:
-        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        record["config"], record["final_metrics"]
-    except (ValueError, KeyError, TypeError) as error:
+    """Return the record of the run, if there is one; :class:`gat.errors.UserError` if it cannot be read."""
+    home = pretrained.home if pretrained.kind == "run" else None
+    record = any_record(home) if home is not None else None
+    if record is not None and "config" not in record:
         raise UserError(
-            f"{file}: cannot be read ({first_line(error)}): start its run again to have it written"
-        ) from error
+            f"{home}/{RECORD}: not the record of a run (lacks 'config'): start its run again to have it written"
+        )
     return record
 
 

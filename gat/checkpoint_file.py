@@ -13,6 +13,8 @@ from torch import Tensor
 
 from gat.errors import UserError
 
+LOGGED = "logged"
+
 
 class DamagedCheckpointError(UserError):
     """A file that is no whole checkpoint of ours."""
@@ -62,12 +64,15 @@ def read_checkpoint(file: Path, prefix: str = "") -> tuple[dict[str, str], dict[
     return metadata, under(tensors, prefix)
 
 
-def read_head(file: Path) -> tuple[int, str]:
-    """Return the step and the run's identity of a checkpoint, by its metadata alone; raises as :func:`read_checkpoint`."""
+def read_head(file: Path) -> tuple[int, str, int]:
+    """Return a checkpoint's step, its run's identity, and the last step by then in the metrics, by its metadata alone.
+
+    Without that step (of an earlier version) it is 0, as before the first line. Raises as :func:`read_checkpoint`.
+    """
     try:
         with safe_open(file, framework="pt") as stored:
             metadata = stored.metadata() or {}
-        return int(metadata["step"]), metadata["identity"]
+        return int(metadata["step"]), metadata["identity"], int(metadata.get(LOGGED, 0))
     except (SafetensorError, KeyError, ValueError) as error:
         raise DamagedCheckpointError(f"{file}: not a whole checkpoint ({error})") from error
     except OSError as error:

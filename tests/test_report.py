@@ -174,5 +174,5 @@ def test_what_cannot_be_read_or_written(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be written"):
         write_report(tmp_path, {}, {})
     (tmp_path / "mini" / "mng.json").write_text("{")
-    with pytest.raises(UserError, match="is no whole table"):
+    with pytest.raises(UserError, match="not a whole table"):
         write_report(tmp_path, {}, {})

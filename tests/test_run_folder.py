@@ -114,12 +114,13 @@ def test_numbers_that_json_lacks_become_null(default_config: Config, tmp_path: P
 def test_only_the_same_run_counts_as_finished(default_config: Config, tmp_path: Path) -> None:
     folder = RunFolder(changed(default_config, "paths", run=str(tmp_path)))
     assert folder.ended_record() is None
-    folder.write_record({"identity": "other"})
-    assert folder.ended_record() is None
     total = default_config.training.total_steps
-    record = {"identity": folder.identity, "status": "finished", "diverged": None, "final_metrics": {"step": total}}
-    record["protocols"] = {}
+    record = {"identity": "other", "status": "finished", "diverged": None, "final_metrics": {"step": total}}
     folder.write_record(record)
+    assert folder.ended_record() is None
+    record |= {"identity": folder.identity, "protocols": {}}
+    folder.write_record(record)
+    folder.append_metrics({"step": total})
     assert folder.ended_record() == record
 
 
@@ -135,12 +136,14 @@ def test_a_run_has_ended_for_whoever_asks_for_no_more_steps(default_config: Conf
         "final_metrics": {"step": 600},
     }
     of(600).write_record(record)
+    for step in (300, 599, 600):
+        of(600).append_metrics({"step": step})
     assert [of(steps).ended_record() is not None for steps in (599, 600, 601)] == [True, True, False]
     record |= {"status": "diverged", "diverged": {"step": 600, "reason": "d_loss is nan"}}
     of(600).write_record(record)
-    assert [of(steps).ended_record() is not None for steps in (599, 600, 601)] == [True, True, True]
-    for step in (300, 599):
+    for step in (300, 599, 600):
         of(600).append_metrics({"step": step})
+    assert [of(steps).ended_record() is not None for steps in (599, 600, 601)] == [True, True, True]
     assert not of(601).lacks_numbers(record)  # it diverged: nothing to wait for
     assert of(300).lacks_numbers(record)  # by then it had not
     with pytest.raises(UserError, match=r"a run of 600 steps without metrics at step 400: set training\.total_steps"):

@@ -36,6 +36,16 @@ def test_checkpoints_that_need_not_be_kept_go_with_the_end(small: SmallConfig, t
     assert run(small("training.keep_checkpoints=false")) == run_alone  # an ended run is not repeated for want of one
 
 
+def test_checkpoints_that_were_kept_stay_when_a_run_is_extended(small: SmallConfig, tmp_path: Path) -> None:
+    """Another sweep may need them, whatever the extension keeps of its own."""
+    run(small("training.total_steps=2", "training.checkpoint_steps=1"))
+    typed = ("training.checkpoint_steps=1", "evaluation.samples=0")
+    record = run(small(*typed, "training.total_steps=6", "training.keep_checkpoints=false"))
+    names = [f"step-{step:08d}.safetensors" for step in (1, 2)]
+    assert sorted(file.name for file in (tmp_path / "run" / "checkpoints").iterdir()) == names
+    assert Path(record["checkpoint"]).name == names[-1]
+
+
 def test_what_a_run_leaves_behind(small: SmallConfig, tmp_path: Path) -> None:
     record = run(small())
     folder = tmp_path / "run"
@@ -121,7 +131,7 @@ def test_an_interrupted_run_says_where_it_goes_on(
 
 def test_processes_that_see_other_checkpoints_do_not_train(small: SmallConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """One of them has an older one, say: with equal shapes their gradients would be averaged all the same."""
-    monkeypatch.setattr(Processes, "from_main", lambda _, step: step + 2)
+    monkeypatch.setattr(Processes, "from_main", lambda _, found: found if found.is_floating_point() else found + 2)
     with pytest.raises(
         UserError, match=r"find different checkpoints in .* \(rank 0 that of step 0, rank 0 of 2\): they must"
     ):

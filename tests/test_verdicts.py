@@ -379,7 +379,7 @@ def test_no_table_at_all(tmp_path: Path) -> None:
 def test_damaged_tables(tmp_path: Path, head: str) -> None:
     write_results(tmp_path, "mng", mng_table(A, B))
     (tmp_path / "mini" / "mng.json").write_text(head)
-    with pytest.raises(UserError, match=r"mng\.csv: is no whole table"):
+    with pytest.raises(UserError, match=r"mng\.csv: not a whole table"):
         judged("mng", CLAIM, tmp_path, "mini")
 
 

@@ -14,7 +14,7 @@ from submitit.helpers import DelayedSubmission
 from experiments.exits import exits
 from experiments.settings import plain_settings, typed
 from gat.config import Config
-from gat.errors import Interrupted, LostProcessError, UserError
+from gat.errors import Interrupted, LostProcessError, UserError, first_line
 from gat.files import replacing
 from gat.numerics import NUMERICS
 from gat.training.results import FIRST_NUMERICS
@@ -29,8 +29,9 @@ def read_config(file: Path) -> Config:
     try:
         return typed(plain_settings(file))
     except Exception as error:  # YAML and omegaconf each raise their own kinds
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{file}: not a configuration of this version ({reason}): submit the sweep again") from error
+        raise UserError(
+            f"{file}: not a configuration of this version ({first_line(error)}): submit the sweep again"
+        ) from error
 
 
 def use_own_cores() -> None:

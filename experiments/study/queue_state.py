@@ -1,10 +1,10 @@
 """What the background process of local jobs leaves of itself and of them, for whoever asks."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from experiments.study.submission import Submission
+from gat.files import json_object, reading
 
 QUEUE_FILE, JOBS_FILE = "queue.json", "queue-jobs.json"
 
@@ -25,8 +25,20 @@ def is_alive(mark: str | None) -> bool:
 
 def read_queue(submission: Submission) -> tuple[bool, dict[int, dict[str, Any]]]:
     """Whether the queue's process is alive, and its jobs by index: ``state`` (running, ended), ``job``, ``process``."""
-    queue, jobs = (submission.folder / name for name in (QUEUE_FILE, JOBS_FILE))
-    mark = json.loads(queue.read_text(encoding="utf-8"))["process"] if queue.exists() else None
-    return is_alive(mark), {
-        int(i): job for i, job in json.loads(jobs.read_text(encoding="utf-8")).items()
-    } if jobs.exists() else {}
+    queue, jobs = (_read(submission.folder / name) for name in (QUEUE_FILE, JOBS_FILE))
+    return is_alive(queue.get("process")), {int(i): job for i, job in jobs.items()}
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """Return what a file of the queue's holds, nothing if there is none; :class:`gat.errors.UserError` if it is damaged."""
+    if not file.exists():
+        return {}
+    with reading(
+        file, "of a local queue", "remove it: if its queue is still alive, let that end before you submit again"
+    ):
+        found = json_object(file)
+        if file.name == QUEUE_FILE:
+            int(found["process"].split("@")[0])
+        for index, job in found.items() if file.name == JOBS_FILE else ():
+            int(index), job["state"], job["job"]
+    return found

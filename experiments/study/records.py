@@ -8,10 +8,11 @@ from typing import Any
 from experiments.study.states import ENDED, RunState
 from experiments.study.submission import Entry, Submission
 from gat.evaluation.kinds import FRECHET, RECONSTRUCTION
+from gat.files import reading
 from gat.models.discriminator import DiscriminatorDims
 from gat.models.flops import iteration_flops
 from gat.models.generator import GeneratorDims
-from gat.training.results import diverged_by, number_of_kind, numbers_of, numerics_of, read_metrics, read_record
+from gat.training.results import RECORD, diverged_by, number_of_kind, numbers_of, numerics_of, read_metrics, read_record
 
 SETTINGS = {
     "size": "model.size",
@@ -52,7 +53,15 @@ def rows_of_run(submission: Submission, entry: Entry, state: RunState, at: str) 
     record = read_record(folder, entry.identity)
     if record is None or state.kind not in ENDED:
         return [head | tail]
-    lines = [line for line in read_metrics(folder) if line["step"] <= entry.total_steps]
+    with reading(folder / RECORD, "a whole record of a run", "restore it from a copy, or train the run again"):
+        return _rows(submission, entry, record, at, head, tail)
+
+
+def _rows(
+    submission: Submission, entry: Entry, record: dict[str, Any], at: str, head: dict[str, Any], tail: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Return the rows of an ended run, between what stands at the beginning and at the end of each."""
+    lines = [line for line in read_metrics(Path(entry.run_folder)) if line["step"] <= entry.total_steps]
     measured = [line for line in lines if number_of_kind(line, FRECHET, entry.evaluation)]
     chosen = lines if at == "steps" else measured or lines[-1:]
     tail |= facts(record, entry.total_steps) | {

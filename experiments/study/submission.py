@@ -7,7 +7,6 @@ RUNS/sweeps/STUDY/SWEEP/ID/submission.json   every run of the sweep, also those 
                            queue*.json       local launcher: the queue's process, and its jobs
 """
 
-import json
 import socket
 import uuid
 from collections.abc import Iterable
@@ -16,8 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from gat.errors import UserError
-from gat.files import write_json
+from gat.files import json_object, reading, write_json
 from gat.training.results import FIRST_NUMERICS
 
 SWEEPS_FOLDER = "sweeps"
@@ -133,12 +131,10 @@ def require_no_pattern(folder: Path) -> None:
 def read_submission(folder: Path) -> Submission:
     """The submission of a folder; :class:`UserError` if its file is damaged."""
     file = folder / FILE
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+    with reading(file, "a submission", "remove its folder, and submit the sweep again"):
+        values = json_object(file)
         entries = [Entry(**entry) for entry in values.pop("entries")]
         return Submission(folder=folder.absolute(), entries=entries, **values)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{file}: not a submission ({error}): remove its folder, and submit the sweep again") from error
 
 
 def read_submissions(runs: Path, *, sweep: str | None = None, study: str | None = None) -> list[Submission]:

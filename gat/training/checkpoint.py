@@ -1,9 +1,9 @@
 """Checkpoints: everything that the next step depends on, in one safetensors file that other code can read.
 
 Keys: ``generator.*``, ``discriminator.*``, ``ema.*`` (state dicts; class means of w are ``mean_w``), ``ema@DECAY.*`` of
-further averages, and ``{generator,discriminator}_optimizer.<index>.<moment>``. The metadata holds the step, the run's
-identity, a checksum, and the dimensions of the generator (JSON), of which its tensors do not tell all. Data position and
-random draws are functions of seed and step, so there is nothing else to keep.
+further averages, and ``{generator,discriminator}_optimizer.<index>.<moment>``. The metadata holds the step, the last step in
+the metrics by then, the run's identity, a checksum, and the dimensions of the generator (JSON), of which its tensors do not
+tell all. Data position and random draws are functions of seed and step, so there is nothing else to keep.
 """
 
 import json
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from gat.checkpoint_file import checksum, read_checkpoint, under
+from gat.checkpoint_file import LOGGED, checksum, read_checkpoint, under
 from gat.errors import UserError
 from gat.models.generator import GeneratorDims
 from gat.tensors import save_tensors
@@ -54,11 +54,15 @@ def state_tensors(networks: Networks) -> dict[str, Tensor]:
     return tensors
 
 
-def save_checkpoint(file: Path, state: HostState, step: int, identity: str) -> None:
-    """Write the ``state`` after ``step`` steps: to a temporary file, flushed to disk, then renamed."""
+def save_checkpoint(file: Path, state: HostState, step: int, identity: str, logged: int = 0) -> None:
+    """Write the ``state`` after ``step`` steps: to a temporary file, flushed to disk, then renamed.
+
+    ``logged``: the last step in the metrics by then, 0 if there is none.
+    """
     metadata = {
         "step": str(step),
         "identity": identity,
+        LOGGED: str(logged),
         "generator": json.dumps(asdict(state.generator)),
     }
     save_tensors(file, state.tensors, metadata | {"checksum": checksum(state.tensors, metadata)})

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from gat.errors import UserError
-from gat.files import is_locked
+from gat.files import is_locked, json_object, reading
 
 METRICS, RECORD, PROTOCOLS, LOCK = "metrics.jsonl", "record.json", "protocols.json", ".lock"
+RESTORE = "restore it from a copy, or set another paths.run to train the run again"
+SHOWN = 40  # characters of a damaged line
 FIRST_NUMERICS = 1  # of records that do not name a version
 Line = Mapping[str, Any]
 
@@ -22,13 +24,16 @@ def read_record(folder: Path, identity: str) -> dict[str, Any] | None:
     """Return the record in ``folder``, if the run of that identity has ended there (finished or diverged).
 
     Its final metrics and protocols are those of the files beside it, to which a further evaluation adds before the record.
+    Raises :class:`gat.errors.UserError` for damaged files, and for metrics that lack the run's end.
     """
     record = any_record(folder)
-    if record is None or record.get("identity") != identity:
+    if record is None or record["identity"] != identity:
         return None
-    final = record.get("final_metrics", {})
-    added = next((line for line in read_metrics(folder) if line["step"] == final.get("step")), final)
-    return record | {"final_metrics": added, "protocols": record.get("protocols", {}) | read_protocols(folder)}
+    end = record["final_metrics"]["step"]
+    final = next((line for line in read_metrics(folder) if line["step"] == end), None)
+    if final is None:
+        raise UserError(f"{folder / METRICS}: lacks step {end}, at which the run ended: {RESTORE}")
+    return record | {"final_metrics": final, "protocols": record.get("protocols", {}) | read_protocols(folder)}
 
 
 def any_record(folder: Path) -> dict[str, Any] | None:
@@ -39,12 +44,11 @@ def any_record(folder: Path) -> dict[str, Any] | None:
     file = folder / RECORD
     if not file.exists():
         return None
-    try:
-        record: Any = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:  # not JSON, or not text
-        record = None
-    if not isinstance(record, dict) or "identity" not in record:
-        raise UserError(f"{file}: not the record of a run: remove it, or set another paths.run")
+    with reading(file, "the record of a run", "remove it, or set another paths.run"):
+        record = json_object(file)
+        record["identity"], reaches(record, 0), numerics_of(record), Path(record.get("checkpoint") or "")
+        for name in ("final_metrics", "config", "protocols"):
+            {} | record.get(name, {})
     return record
 
 
@@ -69,16 +73,37 @@ def reaches(record: Mapping[str, Any], steps: int) -> bool:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Return all lines of a run's ``metrics.jsonl``; a last line cut short by a crash is left out."""
+    """Return all lines of a run's ``metrics.jsonl``; a last line cut short by a crash is left out.
+
+    Raises :class:`gat.errors.UserError` for a line that is none of metrics.
+    """
     file = folder / METRICS
-    text = file.read_text(encoding="utf-8") if file.exists() else ""
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    if not file.exists():
+        return []
+    with reading(file, "the metrics of a run", RESTORE):
+        text = file.read_text(encoding="utf-8")
+        return [_line(number, one) for number, one in enumerate(text[: text.rfind("\n") + 1].split("\n")[:-1], 1)]
+
+
+def _line(number: int, text: str) -> dict[str, Any]:
+    try:
+        line: dict[str, Any] = {} | json.loads(text)
+        line["step"] + 0, numbers_of(line).keys()
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"line {number} is {text[:SHOWN]!r}") from error
+    return line
 
 
 def read_protocols(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return the protocols of a run's numbers by their ids."""
+    """Return the protocols of a run's numbers by their ids; :class:`gat.errors.UserError` for a damaged file."""
     file = folder / PROTOCOLS
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    if not file.exists():
+        return {}
+    with reading(
+        file, "protocols by their ids", "restore it from a copy, or remove it: the next evaluation writes its own"
+    ):
+        found = json_object(file)
+        return {name: {} | protocol for name, protocol in found.items()}
 
 
 def numbers_of(line: Line, evaluation: str = "") -> dict[str, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import shutil
 import warnings
@@ -55,6 +56,8 @@ class RunFolder:
         self.config_file = self.path / "config.yaml"
         self.metrics_file = self.path / METRICS
         self.record_file = self.path / RECORD
+        self.logged = 0
+        """The last step in the metrics, by this process."""
         self.grid_file = self.path / "samples.png"
         self.checkpoints = self.path / "checkpoints"
 
@@ -136,14 +139,20 @@ class RunFolder:
     def _require_own(self, file: Path) -> None:
         """Raise :class:`UserError` for another run's checkpoint, or one past the end, which cannot be reached any more."""
         try:
-            step, theirs = read_head(file)
+            step, theirs, logged = read_head(file)
         except DamagedCheckpointError:
             return  # passed over by ``restore``
         if theirs != self.identity:
             raise UserError(
                 f"{file}: checkpoint of another configuration: set another paths.run, or remove that run's folder"
             )
-        at_end = next((line for line in self.read_metrics() if line["step"] == self.total_steps), {})
+        lines = {line["step"]: line for line in self.read_metrics()}
+        if logged and logged not in lines:
+            raise UserError(
+                f"{self.metrics_file}: lacks step {logged}, which it had before {file.name}: restore it from a copy, "
+                "remove that checkpoint to go on from an earlier one, or set another paths.run"
+            )
+        at_end = lines.get(self.total_steps, {})
         unfinished = self.evaluation and not numbers_of(at_end, self.evaluation)
         if step > self.total_steps or (step == self.total_steps and (not at_end or unfinished)):
             raise UserError(
@@ -181,18 +190,26 @@ class RunFolder:
         """Checkpoints in order of their steps."""
         return sorted(self.checkpoints.glob("step-*.safetensors"))
 
-    def save(self, state: HostState, step: int, keep_steps: int | None) -> None:
-        """Write a checkpoint; then delete all but the last two and those at multiples of ``keep_steps``."""
+    def save(self, state: HostState, step: int, keep_steps: int | None, logged: int = 0) -> None:
+        """Write a checkpoint; then delete all passing ones but the last two and those at multiples of ``keep_steps``.
+
+        ``logged``: the last step in the metrics when the state was copied.
+        """
         with self.told():
-            save_checkpoint(self.checkpoint_file(step), state, step, self.identity)
-            for old in self.all_checkpoints()[:-CHECKPOINTS_KEPT]:
+            save_checkpoint(self.checkpoint_file(step), state, step, self.identity, logged)
+            for old in self.passing_checkpoints()[:-CHECKPOINTS_KEPT]:
                 if not keep_steps or int(old.stem.removeprefix("step-")) % keep_steps:
                     old.unlink()
 
-    def drop_checkpoints(self) -> None:
-        """Delete all of them."""
+    def passing_checkpoints(self) -> list[Path]:
+        """Return the checkpoints, in order, but for those that the run kept when it had ended, before it was extended."""
+        kept = Path((any_record(self.path) or {}).get("checkpoint") or "").name
+        return [file for file in self.all_checkpoints() if file.name > kept]
+
+    def drop(self, checkpoints: Sequence[Path]) -> None:
+        """Delete ``checkpoints``."""
         with self.told():
-            for file in self.all_checkpoints():
+            for file in checkpoints:
                 file.unlink()
 
     def restore(self, networks: Networks) -> int:
@@ -224,6 +241,9 @@ class RunFolder:
             line["evaluations"] = {self.evaluation: self._keep_protocols(numbers)}
         with self.told(), self.metrics_file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())  # before a checkpoint that follows
+        self.logged = metrics["step"]
 
     def add_numbers(self, step: int, numbers: Sequence[Number]) -> None:
         """Add numbers of a further evaluation to the line of ``step``."""
@@ -261,7 +281,9 @@ class RunFolder:
 
     def cut_metrics(self, step: int) -> None:
         """Drop lines after ``step``: a resumed run writes them again."""
-        self._write_metrics([line for line in self.read_metrics() if line["step"] <= step])
+        lines = [line for line in self.read_metrics() if line["step"] <= step]
+        self._write_metrics(lines)
+        self.logged = lines[-1]["step"] if lines else 0
 
     def _write_metrics(self, lines: Sequence[dict[str, Any]]) -> None:
         with self.told(), replacing(self.metrics_file) as stream:

@@ -215,8 +215,8 @@ class Trainer:
         wanted = training.keep_checkpoints if step == training.total_steps else not self.watch.suspicious
         if divergence is None and self.processes.is_main and wanted:
             writer.finish()  # before there is a second copy
-            state = on_host(self.networks)
-            writer.start(lambda: self.folder.save(state, step, training.keep_steps))
+            state, logged = on_host(self.networks), self.folder.logged
+            writer.start(lambda: self.folder.save(state, step, training.keep_steps, logged))
         if last:
             writer.finish()
         self.processes.wait()
