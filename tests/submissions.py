@@ -56,7 +56,8 @@ def write_run(folder: Path, metrics: list[dict[str, Any]], record: dict[str, Any
     folder.mkdir(parents=True)
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in metrics))
     if record is not None:
-        (folder / "record.json").write_text(json.dumps({"diverged": None, "final_metrics": metrics[-1]} | record))
+        needed = {"diverged": None, "final_metrics": metrics[-1] if metrics else {"step": 0}}
+        (folder / "record.json").write_text(json.dumps(needed | record))
 
 
 def numbers_line(numbers: Mapping[str, float | None], protocol: str = "p", evaluation: str = "e") -> dict[str, Any]:

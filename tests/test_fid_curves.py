@@ -155,7 +155,8 @@ def run_folder(runs: Path, name: str, ended_at: str, distances: dict[int, float]
     (folder / "metrics.jsonl").write_text(
         "".join(json.dumps(line) + "\n" for line in [{"step": 1, "images": 8}, *lines])
     )
-    head = {"status": "finished", "seed": 0, "diverged": None, "ended_at": ended_at}
+    head = {"identity": "x", "status": "finished", "seed": 0, "diverged": None, "ended_at": ended_at}
+    head["final_metrics"] = lines[-1]
     (folder / "record.json").write_text(json.dumps(head | record))
     return folder
 

@@ -6,7 +6,6 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from omegaconf import open_dict
@@ -23,7 +22,7 @@ from gat.errors import UserError
 from gat.training.run_identity import identity
 from tests.golden.update import composed
 from tests.small_sweep import SMALL_STUDY
-from tests.submissions import numbers_line
+from tests.submissions import numbers_line, write_run
 
 Run = tuple[int | str | None, str, str]
 
@@ -155,17 +154,16 @@ def test_settings_that_change_no_result_do_not_make_another_sweep() -> None:
     assert base("update_size", log_steps=5) != base("update_size")  # its claim is about logged steps
 
 
-def finished(entry: Entry, evaluation: str | None = None) -> dict[str, Any]:
-    """The record of an ended run, measured by the entry's evaluation unless another is given."""
+def leave(entry: Entry, evaluation: str | None = None) -> None:
+    """Write the folder of an ended run, measured by the entry's evaluation unless another is given."""
     final = {"step": 4} | numbers_line({"FD-x-8": 1.0}, evaluation=evaluation or entry.evaluation)
-    return {"identity": entry.identity, "status": "finished", "diverged": None, "final_metrics": final}
+    write_run(Path(entry.run_folder), [final], {"identity": entry.identity, "status": "finished"})
 
 
 def test_a_run_that_another_sweep_measured_otherwise_is_submitted_again(typed: Command) -> None:
     typed("sweep=repa")
     for entry in typed.started[0].entries:
-        Path(entry.run_folder).mkdir(parents=True)
-        Path(entry.run_folder, "record.json").write_text(json.dumps(finished(entry, "another")))
+        leave(entry, "another")
     typed("sweep=repa", "evaluation.truncation=0.5")
     first, second = typed.started
     assert [entry.run_folder for entry in first.entries] == [entry.run_folder for entry in second.entries]
@@ -176,8 +174,8 @@ def test_a_run_that_another_sweep_measured_otherwise_is_submitted_again(typed: C
 def test_left_alone_but_without_the_checkpoints_to_keep(typed: Command, tmp_path: Path) -> None:
     typed("sweep=repa")
     for entry in typed.started[0].entries:
-        Path(entry.run_folder, "checkpoints").mkdir(parents=True)
-        Path(entry.run_folder, "record.json").write_text(json.dumps(finished(entry)))
+        leave(entry)
+        Path(entry.run_folder, "checkpoints").mkdir()
     keep = ("training.keep_steps=2", "sweep=repa")
     _, output, _ = typed(*keep)
     assert output.count("left alone: finished (without all the checkpoints to keep)") == 2
@@ -203,8 +201,7 @@ def test_left_alone_without_the_last_checkpoint(typed: Command) -> None:
     """The sweep that made the runs kept none; one that asks for diagnostics wants it."""
     typed("sweep=repa", "training.keep_steps=null", "training.keep_checkpoints=false")
     for entry in typed.started[0].entries:
-        Path(entry.run_folder).mkdir(parents=True)
-        Path(entry.run_folder, "record.json").write_text(json.dumps(finished(entry)))
+        leave(entry)
     _, output, _ = typed("sweep=repa", "training.keep_steps=null")
     assert output.count("left alone: finished (without all the checkpoints to keep)") == 2
     _, output, _ = typed("sweep=repa", "training.keep_steps=null", "training.keep_checkpoints=false")

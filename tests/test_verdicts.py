@@ -359,7 +359,7 @@ def test_a_claim_that_cannot_be_judged_does_not_keep_the_others_from_it(tmp_path
     write_results(tmp_path, "mng", mng_table(A, B))
     (tmp_path / "mini" / "repa.csv").write_text("damaged")
     with pytest.raises(
-        UserError, match=r"verdicts\.md is written, but claims could not be judged: .*repa\.csv: is no whole"
+        UserError, match=r"verdicts\.md is written, but claims could not be judged: .*repa\.csv: not a whole"
     ):
         judge({"results": str(tmp_path)})
     text = (tmp_path / "mini" / "verdicts.md").read_text()
