@@ -215,7 +215,7 @@ def _table(record: dict[str, Any]) -> str:
             f"{record['seconds']} s, at most {record['peak_gib']} GiB in a process",
             f"record {record['file']}",
             *(
-                f"left by an evaluation that is under way or was cut off, whose command goes on from it: {one}"
+                f"features of an evaluation under way or cut off, whose command goes on from them: {one}"
                 for one in left
             ),
         ]

@@ -133,7 +133,10 @@ def test_what_a_cut_off_evaluation_left_is_told_beside_the_numbers(trained: Path
     left = tmp_path / ".features-0123456789ab"
     left.mkdir()
     record = evaluate(*typed_for(trained, tmp_path), "measure.metrics=[frechet]")
-    assert f"of an evaluation under way or cut off, whose command goes on from it: {left}" in evaluating.table(record)
+    assert (
+        f"features of an evaluation under way or cut off, whose command goes on from them: {left}"
+        in evaluating.table(record)
+    )
     left.rmdir()
     assert "cut off" not in evaluating.table(record)
 
