@@ -319,16 +319,16 @@ def plain_settings(file: Path) -> DictConfig:
     settings = OmegaConf.load(file)
     if not isinstance(settings, DictConfig):
         raise UserError(f"{file}: no settings by name: restore the run's own file")
-    if found := _interpolation(OmegaConf.to_container(settings, resolve=False)):
+    if found := interpolation_in(OmegaConf.to_container(settings, resolve=False)):
         raise UserError(f"{file}: holds {found!r}, to be put in from elsewhere: write the value itself in its place")
     return settings
 
 
-def _interpolation(value: Any) -> str | None:
+def interpolation_in(value: Any) -> str | None:
     """Return the first text with ``${`` in nested lists and dictionaries."""
     if isinstance(value, dict | list):
         inner = value.values() if isinstance(value, dict) else value
-        return next((found for found in map(_interpolation, inner) if found), None)
+        return next((found for found in map(interpolation_in, inner) if found), None)
     return value if isinstance(value, str) and "${" in value else None
 
 

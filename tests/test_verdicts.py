@@ -308,6 +308,14 @@ def test_a_head_that_cannot_be_applied_is_told(tmp_path: Path, head: dict[str, A
     assert found["repa"].verdict != "not judged"
 
 
+def test_a_head_reads_nothing_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    write_results(tmp_path, "mng", mng_table(A, B), claim=CLAIM | {"sentence": "${oc.env:HF_TOKEN}"})
+    found = all_judged(tmp_path, "mini")
+    assert "holds '${oc.env:HF_TOKEN}'" in next(one for one in found if one.claim["id"] == "mng").notes[0]
+    assert "hf_secret" not in document("mini", found)
+
+
 def test_a_head_that_is_not_whole_is_told(tmp_path: Path) -> None:
     """By the verdicts, which are written all the same, with what it lacks and how to get it."""
     head = {key: value for key, value in CLAIM.items() if key not in ("paper", "confirms")}

@@ -35,7 +35,7 @@ from typing import Any, cast
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.settings import ClaimConfig, SweepConfig
+from experiments.settings import ClaimConfig, SweepConfig, interpolation_in
 from gat.errors import UserError, first_line, require_choice
 from gat.ranges import Range, check_ranges
 
@@ -107,6 +107,8 @@ def claim_from(stated: Any, where: str, remedy: str = "see sweeps/README.md") ->
     needed = [field.name for field in fields(ClaimConfig) if field.default is MISSING]
     if lacking := [name for name in needed if not isinstance(stated, Mapping) or stated.get(name) is None]:
         raise UserError(f"{told} lacks {', '.join(lacking)}: {remedy}")
+    if found := interpolation_in(dict(stated)):
+        raise UserError(f"{told} holds {found!r}, which could read the environment: {remedy}")
     try:
         return cast(ClaimConfig, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ClaimConfig), stated)))
     except OmegaConfBaseException as error:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from gat.errors import UserError
 from gat.files import json_object, reading, write_json
 from gat.training.results import FIRST_NUMERICS
 
