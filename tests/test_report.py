@@ -6,12 +6,14 @@ import re
 from html import unescape
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from analysis.figures import CAPTIONS, draw_all
 from analysis.report import write_report
 from analysis.report.claims import WORDS, words_of
+from analysis.report.pictures import read_picture
 from experiments.study.claims import KINDS, OPTIONAL
 from gat.errors import UserError
 from tests.made_up import PROTOCOL, run_rows, write_results
@@ -41,8 +43,23 @@ def test_asks_for_nothing_elsewhere(text: str) -> None:
     assert not re.search(r"url\(|@import", text)
     for uri in sources:
         if uri != "data:,":
-            with Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/png;base64,")))) as image:
-                assert image.format == "PNG"
+            with Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/webp;base64,")))) as image:
+                assert image.format == "WEBP"
+
+
+def test_pictures_are_made_small(tmp_path: Path) -> None:
+    """To 1,200 pixels, and to a tenth of noise's bytes."""
+    noise = np.random.default_rng(0).integers(256, size=(600, 2400, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    one = read_picture(tmp_path / "a.png", "a", None)
+    assert (one.width_px, one.height_px, one.wide) == (2400, 600, True)
+    with Image.open(io.BytesIO(base64.b64decode(one.uri.partition(",")[2]))) as image:
+        assert image.size == (1200, 300)
+    assert len(one.uri) < (tmp_path / "a.png").stat().st_size / 10
+
+
+def test_the_committed_page_is_small() -> None:
+    assert (Path(__file__).parents[1] / "results" / "report.html").stat().st_size < 3e6
 
 
 def test_odd_names_are_words(text: str) -> None:

@@ -1,4 +1,4 @@
-"""Figures and pictures as they go into the page: bytes in a data: URI, with a caption."""
+"""Figures and pictures as they go into the page: WebP of at most 1,200 pixels in a data: URI, with a caption."""
 
 import base64
 import io
@@ -17,11 +17,13 @@ WIDE = 1.7
 """Of width over height, from where a picture takes the whole line."""
 OTHERS = "Others"
 FIGURES = "figures"
+LARGEST_PX, QUALITY = 1200, 75
+"""Of the longer side, and of WebP's: the page holds all pictures, and the PNGs lie beside it."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG."""
+    """A PNG as the page shows it."""
 
     name: str
     caption: str
@@ -39,16 +41,18 @@ class Picture:
 
 
 def read_picture(file: Path, name: str, caption: str | None) -> Picture:
-    """A PNG file, as it is; without a caption its name is one. :class:`UserError` for one that is no whole PNG."""
+    """Read a PNG file, made smaller; without a caption its name is one. :class:`UserError` for one that is no whole PNG."""
+    content = io.BytesIO()
     try:
-        content = file.read_bytes()
-        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+        with Image.open(file, formats=["PNG"]) as image:
             width_px, height_px = image.size
             image.load()
             drawn_from = json.loads(image.info[TABLES]) if TABLES in image.info else None
+            image.thumbnail((LARGEST_PX, LARGEST_PX))
+            image.convert("RGB").save(content, "WEBP", quality=QUALITY, method=6)
     except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{file}: is no whole PNG ({first_line(error)}): draw it again, or remove it") from error
-    uri = "data:image/png;base64," + base64.b64encode(content).decode()
+    uri = "data:image/webp;base64," + base64.b64encode(content.getvalue()).decode()
     return Picture(name, caption or name, uri, width_px, height_px, drawn_from)
 
 
