@@ -105,6 +105,9 @@ class Processes:
         """``model``, or with several processes its DistributedDataParallel, which averages gradients over them."""
         if self.count == 1:
             return model
+        torch._dynamo.config.optimize_ddp = (
+            False  # it would cut each compiled block in three; gradients overlap by block
+        )
         return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
 
 

@@ -20,6 +20,7 @@ from experiments.benchmarks.step import (
     Step,
     bench_that_fits,
     counted_share,
+    data_sheet_tflops,
     flops_of,
     matrix_tflops,
     measure_all,
@@ -81,7 +82,13 @@ def test_a_row_by_hand(bench: Bench) -> None:
     flops = iteration_flops(*bench.dims, 4)
     assert flops_of(bench, 4) == flops
     row = row_of(bench, "ours", 0.5, 1.0, peak_tflops=flops / 1e12 * 8)
-    assert (row["images/s"], row["MFU"]) == (8.0, pytest.approx(0.25))
+    assert (row["images/s"], row["of product"]) == (8.0, pytest.approx(0.25))
+
+
+def test_rate_of_the_data_sheet() -> None:
+    assert data_sheet_tflops(["NVIDIA H200"], "bf16") == 989.0
+    for gpus, precision in (([], "bf16"), (["NVIDIA L4"], "bf16"), (["NVIDIA H200"], "fp32")):
+        assert math.isnan(data_sheet_tflops(gpus, precision))
 
 
 def names_of(bench: Bench, compile_blocks: str, folder: str | None) -> list[str]:

@@ -6,13 +6,16 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import submitit
 import torch
+import torch.distributed as dist
 from safetensors.torch import load_file
+from torch import nn
 
 from experiments.exits import EXIT_INTERRUPTED, EXIT_USER_ERROR
 from gat.errors import EXIT_LOST_PROCESS, UserError
@@ -272,3 +275,22 @@ def test_launchers(monkeypatch: pytest.MonkeyPatch) -> None:
         launched_by()
     monkeypatch.delenv("WORLD_SIZE")
     assert launched_by() == "submitit"
+
+
+def test_compiled_blocks_stay_whole_under_ddp(tmp_path: Path) -> None:
+    """PyTorch's own optimizer of DDP would compile each of these blocks in three graphs, one per bucket of gradients."""
+    graphs: list[torch.fx.GraphModule] = []
+
+    def backend(graph: torch.fx.GraphModule, _: list[torch.Tensor]) -> Callable[..., Any]:
+        graphs.append(graph)
+        return graph.forward
+
+    blocks = [nn.Sequential(*(nn.Linear(3000, 3000, bias=False) for _ in range(3))) for _ in range(2)]
+    for block in blocks:
+        block.compile(backend=backend)
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        Processes(count=2).parallel(nn.Sequential(*blocks))(torch.ones(1, 3000)).sum().backward()
+    finally:
+        dist.destroy_process_group()
+    assert len(graphs) == 2

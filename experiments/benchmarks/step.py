@@ -6,7 +6,8 @@ in the step. Rates are medians over single steps after a warm-up, the device wai
 
     model FLOPs  matrix products of G and D by formula (gat.models.flops), checked against PyTorch's counter; what activation
                  checkpointing or double generation computes again is not in them, so that the MFU of a slower step is lower
-    MFU          model FLOPs per second over the rate that this device reaches in one large matrix product of the precision
+    MFU          model FLOPs per second over the data sheet's dense bf16 rate, where the device is in DATA_SHEET_TFLOPS
+    of product   the same over the rate that this device reaches in one large matrix product of the precision
 """
 
 import shlex
@@ -38,6 +39,7 @@ from gat.training.step import Batch, Networks, StepSettings, training_step
 FEWEST_STEPS = 5
 MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}
 MATRIX_SECONDS = 2.0
+DATA_SHEET_TFLOPS = {"H100": 989.0, "H200": 989.0, "A100": 312.0}
 COUNTED_BATCH = 4
 AGREEMENT_BATCH = 16
 
@@ -179,6 +181,12 @@ def variants_of(bench: Bench, settings: BenchmarkConfig) -> dict[str, Callable[[
     return found
 
 
+def data_sheet_tflops(gpus: Sequence[str], precision: str) -> float:
+    """Return the first GPU's dense rate in bf16 by its data sheet; NaN for another precision or an unknown device."""
+    known = [rate for name, rate in DATA_SHEET_TFLOPS.items() if gpus and name in gpus[0]]
+    return known[0] if known and precision == "bf16" else float("nan")
+
+
 def row_of(bench: Bench, name: str, seconds: float, peak_memory: float, peak_tflops: float) -> dict[str, Any]:
     """Of the table."""
     config, size = bench.config, bench.config.training.batch_size
@@ -196,7 +204,8 @@ def row_of(bench: Bench, name: str, seconds: float, peak_memory: float, peak_tfl
         "images/s": size / seconds,
         "model GFLOPs per step": flops / 1e9,
         "TFLOP/s": flops / seconds / 1e12,
-        "MFU": flops / seconds / 1e12 / peak_tflops,
+        "MFU": flops / seconds / 1e12 / data_sheet_tflops(facts["gpus"], config.training.precision),
+        "of product": flops / seconds / 1e12 / peak_tflops,
         "peak GiB": peak_memory,
     }
 
