@@ -15,6 +15,7 @@ from safetensors.numpy import load_file as load_numpy
 from safetensors.torch import load_file, save_file
 
 from gat.config import AutoencoderConfig
+from gat.data import autoencoder
 from gat.data.autoencoder import (
     build_tiny,
     decode,
@@ -199,6 +200,18 @@ def test_posterior_sample_is_float32_and_clamps_as_diffusers() -> None:
     latents = sample_latents(moments, torch.ones(1, 2, 1, 1), 1.0)
     assert latents.dtype == torch.float32
     assert latents.flatten().tolist() == pytest.approx([np.exp(-15), np.exp(10)])
+
+
+@torch.no_grad()
+def test_decoders_tensors_stay_below_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 16 channels and 4x4 pixels, 256 numbers an image: 700 hold two images."""
+    model, sizes = build_tiny(autoencoder_config(channels=[8, 16], latent_channels=3)), list[int]()
+    latents = torch.randn(5, 3, 2, 2)
+    whole = decode(model, latents, 2.0)
+    monkeypatch.setattr(autoencoder, "MOST_ELEMENTS", 700)
+    model.decoder.conv_in.register_forward_hook(lambda _, inputs, __: sizes.append(len(inputs[0])))
+    torch.testing.assert_close(decode(model, latents, 2.0), whole)
+    assert sizes == [2, 2, 1]
 
 
 def test_decode_undoes_the_scale() -> None:

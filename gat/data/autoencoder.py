@@ -27,6 +27,7 @@ from gat.state_dicts import diffusers_file
 LOGVAR_RANGE = (-30.0, 20.0)
 SCALE_SAMPLES = 4096
 NORM_GROUPS = 8
+MOST_ELEMENTS = 2**31 - 1  # some kernels count in 32 bits: reached by 128 images of 256 pixels in SD's decoder
 OWN = "autoencoder"  # folder of a prepared set's tiny autoencoder
 DIGESTS: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
@@ -99,8 +100,16 @@ def sample_latents(moments: Tensor, noise: Tensor, scale: float) -> Tensor:
 
 @torch.no_grad()
 def decode(model: AutoencoderKL, latents: Tensor, scale: float) -> Tensor:
-    """Latents (B, C, H, H) -> images (B, 3, P, P), about [-1, 1]."""
-    return model.decode((latents / scale).to(model.device, model.dtype)).sample
+    """Latents (B, C, H, H) -> images (B, 3, P, P), about [-1, 1].
+
+    As many at a time as leave the decoder's tensors, the largest of which have its second level's channels at full
+    resolution, below :data:`MOST_ELEMENTS`.
+    """
+    channels: list[int] = model.config.block_out_channels
+    side = latents.shape[-1] * 2 ** (len(channels) - 1)
+    most = max(1, MOST_ELEMENTS // (channels[:2][-1] * side**2))
+    parts = (latents / scale).to(model.device, model.dtype).split(most)
+    return torch.cat([model.decode(part).sample for part in parts])
 
 
 @one_thread()
