@@ -7,10 +7,13 @@ this scale), partly run or not run. Writes
 
     results/STUDY/verdicts.md    a row per claim: the paper's numbers, ours, the noise floor; then every test of its rule
     results/report.html          one self-contained page: verdicts, figures, samples, runs and their cost, of all studies
-    README.md                    the table of those that were run, between the markers, beside ``results`` and in it
+    README.md                    beside ``results``, between the markers: a line per claim with its verdicts at all scales
 """
 
 import shlex
+import textwrap
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +22,21 @@ import pandas as pd
 from analysis.command import REMEDY, run_command
 from analysis.evidence import NOT_RUN, SILENT
 from analysis.figures import CAPTIONS
-from analysis.judging import NOT_JUDGED, Judged, all_judged, studies_of
+from analysis.judging import DECIDED, NOT_JUDGED, Judged, all_judged, studies_of
 from analysis.report import write_report
+from analysis.rules import UNDECIDED
 from gat.errors import UserError
 from gat.files import replacing, told
+from gat.numerics import WHAT_CHANGED
 
 KNOWN = {
     "study": "whose tables (default: mini)",
     "results": "folder of tables (default: results)",
 }
 FILE, README = "verdicts.md", "README.md"
+START, END = "<!-- verdicts -->\n", "<!-- end of verdicts -->"
+LONGEST_SENTENCE = 118
+"""Characters of a claim in the README's table, whose cells have at most 120."""
 
 
 def table_of(verdicts: list[Judged], study: str) -> list[str]:
@@ -76,16 +84,47 @@ def document(study: str, verdicts: list[Judged]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def included(text: str, study: str, verdicts: list[Judged]) -> str:
-    """``text`` with the table of that study between its markers, if it has them; claims that were not run in one line."""
-    start, end = f"<!-- verdicts {study} -->\n", f"<!-- end of verdicts {study} -->"
-    if start not in text or end not in text:
+def summary(by_study: Mapping[str, list[Judged]], results: str = "results") -> list[str]:
+    """Markdown for the README: how many verdicts of each kind there are, and a row per claim with those at every scale.
+
+    ``results``: the folder, as seen from the README.
+    """
+    ran = {study: [one for one in verdicts if one.outcomes] for study, verdicts in by_study.items()}
+    ran = {study: verdicts for study, verdicts in ran.items() if verdicts}
+    first = next(iter(by_study.values()), [])
+    found = [one for verdicts in ran.values() for one in verdicts if one.verdict in (*DECIDED, UNDECIDED)]
+    counts = Counter(one.verdict for one in found)
+    kinds = ", ".join(f"{counts[kind]} {kind}" for kind in (*DECIDED, UNDECIDED) if counts[kind]) or "none"
+    judged_ids = {one.claim["id"] for one in found}
+    lines = [
+        f"{len(judged_ids)} of {len(first)} claims and questions have a verdict, some at several scales: {kinds}.",
+        "",
+        "| claim | as stated | verdict (study) |",
+        "|---|---|---|",
+    ]
+    marks: set[str] = set()
+    for stated in first:
+        studies: dict[str, list[str]] = {}
+        for study, verdicts in ran.items():
+            for one in (one for one in verdicts if one.claim["id"] == stated.claim["id"]):
+                old = set(one.notes) & set(WHAT_CHANGED.values())
+                marks |= old
+                studies.setdefault(one.verdict + ("\\*" if old else ""), []).append(study)
+        sentence = " ".join(stated.claim["sentence"].replace("|", "/").split())
+        if len(sentence) > LONGEST_SENTENCE:
+            sentence = textwrap.shorten(sentence.split(": ")[0], LONGEST_SENTENCE, placeholder=" ...")
+        verdict = "; ".join(f"{kind} ({', '.join(at)})" for kind, at in studies.items()) or NOT_RUN
+        lines.append(f"| [{stated.claim['id']}](sweeps/{stated.sweep}.yaml) | {sentence} | {verdict} |")
+    files = ", ".join(f"[{study}]({results}/{study}/{FILE})" for study in ran)
+    lines += ["", *textwrap.wrap(f"Every test with its numbers: {files}.", 140, break_long_words=False)]
+    return [*lines, *(["", f"\\* Trained {', or '.join(sorted(marks))}: not of GAT as released."] if marks else [])]
+
+
+def included(text: str, block: list[str]) -> str:
+    """``text`` with the lines of ``block`` between its markers, if it has them."""
+    if START not in text or END not in text:
         return text
-    ran = [one for one in verdicts if one.verdict != NOT_RUN or one.outcomes]
-    rest = ", ".join(f"`{one.claim['id']}`" for one in verdicts if one not in ran)
-    block = [*(table_of(ran, study) if ran else []), *(["", f"Not run at this scale: {rest}."] if rest else [])]
-    head, tail = text.split(start, 1)[0], text.split(end, 1)[1]
-    return head + start + "\n" + "\n".join(block).strip() + "\n\n" + end + tail
+    return text.split(START, 1)[0] + START + "\n" + "\n".join(block) + "\n\n" + END + text.split(END, 1)[1]
 
 
 def paper_of(claim: dict[str, Any]) -> str:
@@ -105,24 +144,21 @@ def judge(values: dict[str, str]) -> list[str]:
         again = shlex.join(["python", "experiments/collect.py", f"study={study}"])
         raise UserError(f"{results / study}: holds no table of a sweep: run one, then {again}")
     others = {other: all_judged(results, other) for other in studies_of(results) if other != study}
-    files = [
-        results / study / FILE,
-        *(readme for readme in (results / README, results.parent / README) if readme.is_file()),
-    ]
+    every = dict(sorted((others | {study: verdicts}).items()))
+    texts = {results / study / FILE: document(study, verdicts)}
+    readme = results.parent / README
     with told(f"verdicts in {results / study}", REMEDY):
-        texts = [
-            document(study, verdicts),
-            *(included(file.read_text(encoding="utf-8"), study, verdicts) for file in files[1:]),
-        ]
-        for file, text in zip(files, texts, strict=True):
+        if readme.is_file():
+            texts[readme] = included(readme.read_text(encoding="utf-8"), summary(every, results.name))
+        for file, text in texts.items():
             if not file.is_file() or file.read_text(encoding="utf-8") != text:
                 with replacing(file) as stream:
                     stream.write(text.encode())
     if broken := [note for one in verdicts if one.verdict == NOT_JUDGED for note in one.notes]:
-        raise UserError(f"{files[0]} is written, but claims could not be judged: " + "; ".join(broken))
-    page = write_report(results, dict(sorted((others | {study: verdicts}).items())), CAPTIONS)
+        raise UserError(f"{results / study / FILE} is written, but claims could not be judged: " + "; ".join(broken))
+    page = write_report(results, every, CAPTIONS)
     rows = [{"claim": one.claim["id"], "seeds": one.seeds, "verdict": one.verdict} for one in verdicts]
-    return [pd.DataFrame(rows).to_string(index=False, justify="left"), str(files[0]), str(page)]
+    return [pd.DataFrame(rows).to_string(index=False, justify="left"), str(results / study / FILE), str(page)]
 
 
 def main() -> None:

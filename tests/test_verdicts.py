@@ -12,7 +12,7 @@ from analysis.evidence import FAILS, HOLDS, SILENT, Evidence, Levels, Outcome
 from analysis.judging import Judged, all_judged, claims, corrected, judged, noise_floor, seeds_of, studies_of
 from analysis.rules import verdict
 from analysis.tables import Source, read_table
-from analysis.verdicts import document, included, judge, table_of
+from analysis.verdicts import FILE, document, included, judge, summary, table_of
 from experiments.settings import SWEEPS
 from experiments.study.power import detectable
 from gat.errors import UserError
@@ -127,7 +127,7 @@ def test_the_rule_is_the_one_of_the_submission(tmp_path: Path) -> None:
 def test_the_documents(tmp_path: Path) -> None:
     results = tmp_path / "results"
     write_results(results, "mng", mng_table(A, B))
-    readme = "before\n<!-- verdicts mini -->\nold\n<!-- end of verdicts mini -->\nafter\n"
+    readme = "before\n<!-- verdicts -->\nold\n<!-- end of verdicts -->\nafter\n"
     (tmp_path / "README.md").write_text(readme)
     told = judge({"results": str(results)})
     text = (results / "mini" / "verdicts.md").read_text()
@@ -145,11 +145,12 @@ def test_the_documents(tmp_path: Path) -> None:
         in (results / "report.html").read_text()
     )
     written = (tmp_path / "README.md").read_text()
-    assert written.startswith("before\n<!-- verdicts mini -->\n\n| claim |")
-    assert written.endswith("<!-- end of verdicts mini -->\nafter\n")
-    assert mng in written
+    assert written.startswith("before\n<!-- verdicts -->\n\n1 of 22 claims and questions have a verdict, ")
+    assert written.endswith("<!-- end of verdicts -->\nafter\n")
+    assert "lowers FID. | confirmed (mini) |\n" in written
     assert "old" not in written
-    assert "Not run at this scale: `autoencoder`," in written
+    assert written.count("| not run |\n") == len(rows) - 1
+    assert "Every test with its numbers: [mini](results/mini/verdicts.md).\n" in written
     judge({"results": str(results)})
     assert (tmp_path / "README.md").read_text() == written
 
@@ -165,18 +166,34 @@ def test_the_page_does_not_depend_on_the_study_asked_for_last(tmp_path: Path) ->
 
 
 def test_a_text_without_markers_is_left_alone() -> None:
-    assert included("nothing here\n", "mini", []) == "nothing here\n"
-    other = "<!-- verdicts cifar10 -->\n<!-- end of verdicts cifar10 -->"
-    assert included(other, "mini", []) == other
+    assert included("nothing here\n", ["| mng |"]) == "nothing here\n"
 
 
-@pytest.mark.parametrize("file", ["README.md", "results/README.md"])
-def test_committed_tables_are_those_of_the_committed_results(file: str) -> None:
-    text = (ROOT / file).read_text()
-    assert "<!-- verdicts mini -->" in text
-    for study in studies_of(ROOT / "results"):
-        judged_now = all_judged(ROOT / "results", study)
-        assert included(text, study, judged_now) == text, f"python analysis/verdicts.py study={study}"
+def test_the_summary_has_a_row_per_claim_with_the_verdicts_of_every_study(tmp_path: Path) -> None:
+    """Marked where the numerics were older; long sentences end at their colon."""
+    write_results(tmp_path, "mng", mng_table(A, B))
+    write_results(tmp_path, "mng", [row | {"numerics": 1} for row in mng_table(B, A)], study="other", numerics=1)
+    lines = summary({study: all_judged(tmp_path, study) for study in ("mini", "nano", "other")}, "elsewhere")
+    assert lines[0].endswith(" some at several scales: 1 confirmed, 1 refuted.")
+    assert sum(line.startswith("| [") for line in lines) == len(claims())
+    (mng,) = (line for line in lines if line.startswith("| [mng](sweeps/mng.yaml) | "))
+    assert mng.endswith(" | confirmed (mini); refuted\\* (other) |")
+    (update,) = (line for line in lines if line.startswith("| [update_size]"))
+    assert update.endswith("in proportion to width x lr | not run |")
+    assert "[other](elsewhere/other/verdicts.md)" in "\n".join(lines)
+    assert lines[-1] == "\\* Trained before the augmentation was corrected: not of GAT as released."
+
+
+def test_committed_tables_are_those_of_the_committed_results() -> None:
+    results = ROOT / "results"
+    by_study = {study: all_judged(results, study) for study in studies_of(results)}
+    text = (ROOT / "README.md").read_text()
+    assert "<!-- verdicts -->" in text
+    assert included(text, summary(by_study)) == text, "python analysis/verdicts.py study=mini"
+    for study, verdicts in by_study.items():
+        if any(one.outcomes for one in verdicts):
+            written = (results / study / FILE).read_text()
+            assert document(study, verdicts) == written, f"python analysis/verdicts.py study={study}"
 
 
 def test_rules_of_today_and_changed_ones_are_told(tmp_path: Path) -> None:
@@ -359,7 +376,7 @@ def test_failed_runs_stay_visible(tmp_path: Path) -> None:
     write_results(tmp_path, "mng", failed)
     one = judged("mng", CLAIM, tmp_path, "mini")
     assert (one.verdict, one.outcomes[0].told) == ("partly run", "no ended run of none (3 failed)")
-    text = included("<!-- verdicts mini -->\n<!-- end of verdicts mini -->\n", "mini", all_judged(tmp_path, "mini"))
+    text = "\n".join(table_of(all_judged(tmp_path, "mini"), "mini"))
     assert "no ended run of none (3 failed)" in text
 
 
