@@ -7,6 +7,15 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINKING = [*DOCS, ROOT / "sweeps" / "README.md", *sorted((ROOT / "results").rglob("README.md"))]
+LONGEST_README, LONGEST_CELL = 200, 120
+
+
+def anchors(file: Path) -> set[str]:
+    """Return the anchors of a Markdown file's headings, as the forge makes them."""
+    text = re.sub(r"^```.*?^```", "", file.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_every_test_named_is_there() -> None:
@@ -20,7 +29,25 @@ def test_every_test_named_is_there() -> None:
         assert f"def {test}(" in file.read_text(encoding="utf-8"), f"{module}::{test}"
 
 
+@pytest.mark.parametrize("file", LINKING, ids=lambda file: str(file.relative_to(ROOT)))
+def test_every_link_leads_somewhere(file: Path) -> None:
+    lost = []
+    for link in re.findall(r"\]\((?!https?:)([^)\s]+)", file.read_text(encoding="utf-8")):
+        path, _, anchor = link.partition("#")
+        there = file.parent / path if path else file
+        if not there.exists() or (anchor and anchor not in anchors(there)):
+            lost.append(link)
+    assert lost == []
+
+
+def test_the_readme_is_short_and_links_every_page() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= LONGEST_README
+    assert [file.name for file in DOCS[1:] if f"(docs/{file.name})" not in text] == []
+
+
 @pytest.mark.parametrize("file", DOCS, ids=lambda file: file.name)
-def test_every_file_linked_is_there(file: Path) -> None:
-    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", file.read_text(encoding="utf-8"))
-    assert [link for link in links if not (file.parent / link).exists()] == []
+def test_cells_of_tables_are_short(file: Path) -> None:
+    rows = [line for line in file.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    cells = [cell.strip() for row in rows for cell in re.split(r"(?<!\\)\|", row)]
+    assert [cell for cell in cells if len(cell) > LONGEST_CELL] == []
