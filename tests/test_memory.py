@@ -38,8 +38,8 @@ def test_what_keeps_less(mode: str, *, compiled: bool, following: str | None) ->
 
 def test_too_little_memory_is_told_with_what_helps() -> None:
     assert too_little_memory(training(batch_size=256), "selective") == (
-        "a step of training.batch_size=256 does not fit the GPU's memory: try training.activation_checkpointing=selective, "
-        "training.accumulation=2, or more processes"
+        "a step of training.batch_size=256 does not fit the GPU's memory: try training.accumulation=2, "
+        "training.activation_checkpointing=selective, or more processes"
     )
     told = too_little_memory(training(accumulation=4), None)
     assert told.endswith("try training.accumulation=8, or more processes")

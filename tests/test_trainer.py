@@ -262,8 +262,8 @@ def test_what_does_not_fit_is_begun_again_keeping_less(
 @pytest.mark.parametrize(
     ("choice", "fails_at", "remedy"),
     [
-        ("none", 1, "training.activation_checkpointing=selective, training.accumulation=2"),
-        ("auto", 2, "training.activation_checkpointing=selective, training.accumulation=2"),
+        ("none", 1, "training.accumulation=2, training.activation_checkpointing=selective"),
+        ("auto", 2, "training.accumulation=2, training.activation_checkpointing=selective"),
         ("full", 1, "training.accumulation=2"),
     ],
 )

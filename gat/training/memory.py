@@ -35,6 +35,7 @@ def room_for_later_steps(networks: Networks) -> list[Tensor]:
 
 def too_little_memory(training: TrainingConfig, better: str | None) -> str:
     """What to tell when a step does not fit the GPU, and what helps, the cheapest first. ``better``: what keeps less."""
-    helps = [f"training.activation_checkpointing={better}"] if better else []
-    helps += [f"training.accumulation={2 * training.accumulation}", "or more processes"]
+    helps = [f"training.accumulation={2 * training.accumulation}"]
+    helps += [f"training.activation_checkpointing={better}"] if better else []
+    helps += ["or more processes"]
     return f"a step of training.batch_size={training.batch_size} does not fit the GPU's memory: try {', '.join(helps)}"
