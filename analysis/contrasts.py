@@ -3,7 +3,7 @@
 Distances are compared as logarithms, so that differences are ratios; other metrics as they are. Welch's t decides
 (Biometrika 34, 1947), as the scatter of arms is unequal; the interval by pooled variance (Student's) is reported beside it.
 Equivalence is two one-sided tests (Schuirmann, J. Pharmacokinet. Biopharm. 15, 1987). Where runs diverged, arms are compared
-by ranks, a diverged run's distance being the worst there is (Mann and Whitney, Ann. Math. Stat. 18, 1947; by permutation).
+by ranks, with diverged runs tied as the worst (Mann and Whitney, Ann. Math. Stat. 18, 1947; p by permutation).
 """
 
 import math
@@ -18,7 +18,7 @@ from analysis.evidence import FAILS, FEWEST_SEEDS, HOLDS, OPEN, SAME, Evidence, 
 from experiments.study.power import MOST_SEEDS, seeds_for
 
 Values = NDArray[np.float64]
-RESAMPLES = 20_000  # exact up to 8 seeds per arm, which have 12,870 permutations
+RESAMPLES = 20_000  # exact up to 8 seeds per arm, with 12,870 permutations
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def lost_of(arms: Sequence[str], evidence: Evidence) -> str:
 
 
 def by_ranks(first: str, second: str, evidence: Evidence) -> Outcome:
-    """Decide an order in which some runs diverged, by Mann and Whitney's test in which those are tied for the worst."""
+    """Decide an order of two arms with diverged runs, by Mann and Whitney's test with those runs tied as the worst."""
     told = lost_of((first, second), evidence)
     if not evidence.lower_is_better:
         return Outcome(OPEN, told, Levels())

@@ -44,7 +44,7 @@ KNOWN = (
     | {
         "results": "folder of the tables (default: results)",
         "diagnostics": "names, as cknna,samples (default: those of the sweep's file)",
-        "submission": "id of a submission, for its settings instead of the newest's",
+        "submission": "id of a submission, whose settings are used (default: the newest's)",
     }
     | {name: WHICH[name] for name in ("training.device", "paths.prepared", "autoencoder.path")}
 )
@@ -143,7 +143,7 @@ def diagnose_sweep(mine: list[Submission], everything: list[Submission], values:
         return elsewhere(files[name], alike | {"settings": settings_of(name, config)}, here, folder)
 
     for name in files:
-        elsewhere_of(name)  # is refused before anything is measured
+        elsewhere_of(name)  # raises before anything is measured
     seen = elsewhere(place / f"{newest.sweep}.csv", alike, here, folder).runs
     found = gathered(runs, states, names, Tools(config, choose_device(values.get("training.device", "auto")), values))
     pictures = {
@@ -155,7 +155,7 @@ def diagnose_sweep(mine: list[Submission], everything: list[Submission], values:
     lines = []
     for name, file in files.items():
         with table_lock(file):
-            there = elsewhere_of(name)  # again: others may have added rows while these were measured
+            there = elsewhere_of(name)  # read again: other processes may have added rows during the measurement
             missing = [*there.missing(unended), *found.failures[name]]
             made = [*there.of_rows("measured", "run", "run"), *found.measurements[name]]
             head = head_of(mine, name, config, there) | {"missing": missing, "measured": made}
@@ -182,7 +182,7 @@ def head_of(mine: list[Submission], name: str, config: DiagnosticsConfig, there:
 
 
 def write_table(file: Path, table: pd.DataFrame, head: dict[str, Any]) -> str:
-    """Table and the JSON beside it; a line for the terminal."""
+    """Write the table and the JSON beside it; return a line for the terminal."""
     with replacing(file) as stream:
         (table if len(table) else pd.DataFrame(columns=["arm", "seed", "status"])).to_csv(stream, index=False)
     write_json(file.with_suffix(".json"), head)

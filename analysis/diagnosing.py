@@ -40,7 +40,7 @@ class Work:
         return int(self.checkpoint.stem.removeprefix("step-"))
 
     def known(self) -> dict[str, Any] | None:
-        """The result if it is there, whole and of the same settings."""
+        """Return the stored result; None if it is missing, damaged or of other settings."""
         try:
             found = json.loads(self.file.read_text(encoding="utf-8"))
             return dict(found) if DIAGNOSTICS[self.diagnostic].kept and found["settings"] == self.settings else None

@@ -35,7 +35,7 @@ class Tools:
     config: DiagnosticsConfig
     device: torch.device
     given: dict[str, str] = field(default_factory=dict)
-    """Settings with which a run is opened, of :data:`analysis.opening.SETTINGS`."""
+    """Settings for opening a run, from :data:`analysis.opening.SETTINGS`."""
     real: dict[str, Tensor] = field(default_factory=dict)
 
     @cached_property

@@ -33,7 +33,7 @@ def last_third(rows: pd.DataFrame) -> NDArray[np.float64]:
 
 
 def end_of(rows: pd.DataFrame) -> float:
-    """Return the last step of an arm's runs that went to their end; NaN if none did."""
+    """Return the last step of those of an arm's runs that ended; NaN if none did."""
     return float(rows.loc[rows["end"] == True, "step"].max())  # noqa: E712  # the column holds gaps
 
 
@@ -96,9 +96,9 @@ class Evidence:
         return np.log(self.values(arm)) if self.lower_is_better else self.values(arm)
 
     def windows_differ(self, first: str, second: str) -> str:
-        """Return in words how the arms' evaluations of the last third differ (as parts of their length); empty if they agree.
+        """Return a reason if the arms' evaluations in the last third lie at different shares of their runs; else empty.
 
-        Distances fall while a run goes on, so means over other parts of it do not compare.
+        Distances fall in training, so means over different parts of a run are not comparable.
         """
         if self.at != LAST_THIRD or not self.lower_is_better:
             return ""
@@ -113,7 +113,7 @@ class Evidence:
 
     @property
     def column(self) -> str:
-        """Of the metric."""
+        """Return the column of the metric."""
         return "distance" if self.metric == "frechet" else self.metric
 
     @property

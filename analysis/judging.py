@@ -140,9 +140,9 @@ def first_seeds(rows: pd.DataFrame, count: int) -> pd.DataFrame:
 
 
 def fewest_seeds(rows: pd.DataFrame, count: int) -> pd.DataFrame:
-    """Return the rows without those of ended runs beyond an arm's first ``count``, in the order of their seeds.
+    """Return the rows without ended runs beyond an arm's first ``count``, in order of their seeds.
 
-    Further seeds may have been added after looking at the first.
+    Seeds beyond the planned ones may have been added after looking at the results.
     """
     ended = rows[rows["status"].isin(ENDED)]
     beyond = ended.groupby("arm")["seed"].rank("dense") > count

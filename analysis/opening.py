@@ -30,8 +30,8 @@ WHICH = {
     "training.device": "auto, cpu or cuda (default: auto)",
     "evaluation.decoder": "autoencoder to decode with, by hub name or folder (default: the run's)",
     "evaluation.truncation": "psi of the pull of w towards its class mean (default: the run's)",
-    "paths.prepared": "folder of prepared data (default: the run's, if it lies near the run or here)",
-    "autoencoder.path": "the run's own autoencoder, to have a folder opened that its config.yaml names",
+    "paths.prepared": "folder of prepared data (default: the run's, if beside the run or in the current folder)",
+    "autoencoder.path": "the run's own autoencoder, if only its config.yaml names that folder",
 }
 SETTINGS = ("evaluation.decoder", "evaluation.truncation", "paths.prepared", "autoencoder.path")
 

@@ -17,9 +17,9 @@ heads call refuted:
     floor                 as ordered, the arms in the order of their reconstruction distance
 
 Where runs diverged, an order is decided by ranks (analysis/contrasts.py); an arm with a diverged run has no mean.
-Correlations and power laws leave such an arm out and say so, and are open if more than one is. Intervals of means are
-Student's (analysis/means.py), of differences and ratios Welch's (analysis/contrasts.py); slopes are of means of logarithms
-over seeds (analysis/slopes.py). A claim looked at twice has intervals and p-values that hold over both looks
+Correlations and power laws leave such an arm out and say so; they are open if more than one arm is left out. Intervals of
+means are Student's (analysis/means.py), of differences and ratios Welch's (analysis/contrasts.py); slopes are of means of
+logarithms over seeds (analysis/slopes.py). A claim looked at twice has intervals and p-values that hold over both looks
 (experiments/study/power.py). Equivalence does not fail: what is not shown to be equivalent stays open.
 """
 

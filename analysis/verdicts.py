@@ -142,7 +142,7 @@ def judge(values: dict[str, str]) -> list[str]:
     verdicts = all_judged(results, study)
     if not any(one.outcomes for one in verdicts):
         again = shlex.join(["python", "experiments/collect.py", f"study={study}"])
-        raise UserError(f"{results / study}: holds no table of a sweep: run one, then {again}")
+        raise UserError(f"{results / study}: holds no table of a sweep: run a sweep, then {again}")
     others = {other: all_judged(results, other) for other in studies_of(results) if other != study}
     every = dict(sorted((others | {study: verdicts}).items()))
     texts = {results / study / FILE: document(study, verdicts)}

@@ -1,9 +1,9 @@
-"""Measure speed on the present machine: ``python experiments/benchmark.py KIND [field=value] ...``.
+"""Measure speed on this machine: ``python experiments/benchmark.py KIND [field=value] ...``.
 
 ``data``: samples per second that a worker process makes and reads, and how many workers a GPU needs.
 ``step study=mini model.size=S``: a training step's speed, FLOPs, share of the device's rate, memory, and where its time goes;
-``benchmark.release=FOLDER``, a checkout of the authors' release, measures its own step beside it.
-``release study=nano benchmark.release=FOLDER objective.alignment_weight=0``: trains by both, and compares distances.
+``benchmark.release=FOLDER``, a checkout of the authors' release, also measures the release's own step.
+``release study=nano benchmark.release=FOLDER objective.alignment_weight=0``: trains with both codes, compares distances.
 ``evaluation study=mini evaluation.samples=50000``: images per second sampled and measured, and where the time goes.
 ``costs study=imagenet256``: device-hours of every claim, at measured rates where there are some.
 """

@@ -1,7 +1,7 @@
-"""The generator that a command is asked for, and the settings it goes with.
+"""The generator given by ``checkpoint=`` or ``run=``, and its settings.
 
-A run's folder may be somebody else's. Its config.yaml therefore opens nothing: a path, a hub name or an extractor in it
-counts only if it stands in ``experiments/conf`` too or is typed.
+A run's folder may come from someone else, so its config.yaml is not trusted: a path, hub name or extractor that it names
+is opened only if ``experiments/conf`` names it too, or it is given on the command line.
 """
 
 from os.path import normpath
@@ -25,14 +25,15 @@ OPENED = (
     "evaluation.extractor_weights",
     "evaluation.reference",
 )
-"""Settings that name what an evaluation opens."""
+"""Settings that name files, models or extractors that an evaluation opens."""
 
 
 def asked_for(settings: DictConfig, overrides: list[str], opens: tuple[str, ...] = OPENED) -> tuple[Pretrained, Config]:
-    """The generator of ``checkpoint=`` or ``run=``, and the settings; :class:`UserError` for neither, both, or none there.
+    """Load the generator of ``checkpoint=`` or ``run=``, and its settings.
 
-    A run's data, autoencoder and evaluation are its own, unless ``overrides``, what was typed, say ``evaluation=NAME`` or set
-    a field. ``opens``: which of ``OPENED`` the command does open.
+    A run's data, autoencoder and evaluation are its own, unless ``overrides`` (from the command line) choose a group, as
+    ``evaluation=NAME``, or set a field. ``opens``: the settings of ``OPENED`` that the command uses. Raises
+    :class:`UserError` if neither or both are given, or nothing is there.
     """
     given = [where for where in (settings.checkpoint, settings.run) if where is not None]
     if len(given) != 1:
@@ -48,10 +49,10 @@ def asked_for(settings: DictConfig, overrides: list[str], opens: tuple[str, ...]
 
 
 def merged(settings: DictConfig, file: Path, overrides: list[str], opens: tuple[str, ...] = OPENED) -> Config:
-    """The settings with those of a run's ``file`` for its data (and where they lie), autoencoder and evaluation.
+    """Merge into ``settings`` those of a run's ``file`` for its data (and their place), autoencoder and evaluation.
 
-    What was typed wins: a whole group (``evaluation=paper``) or single fields. Raises :class:`UserError` for a file that does
-    not fit this version, or names what is not to be opened on its word (``opens``, and where its data lie).
+    Overrides from the command line win: a whole group (``evaluation=paper``) or single fields. Raises :class:`UserError` for
+    a file that does not fit this version, or that names something of ``opens``, or a place of data, that is not trusted.
     """
     typed_in = {override.lstrip("+~").partition("=")[0] for override in overrides}
     base = OmegaConf.masked_copy(settings, [f.name for f in Config.__dataclass_fields__.values()])
@@ -73,7 +74,7 @@ def merged(settings: DictConfig, file: Path, overrides: list[str], opens: tuple[
 
 
 def require_known(file: Path, field: str, value: Any, settings: DictConfig) -> None:
-    """Raise :class:`UserError` if a run's ``file`` names what neither the command's ``settings`` nor experiments/conf do."""
+    """Raise :class:`UserError` if neither the command's ``settings`` nor experiments/conf name the ``value`` of ``field``."""
     group, _, name = field.partition(".")
     key = "extractor" if name == "also_extractors" else name
     presets = [OmegaConf.select(OmegaConf.load(preset), key) for preset in (CONF / group).glob("*.yaml")]
@@ -84,25 +85,25 @@ def require_known(file: Path, field: str, value: Any, settings: DictConfig) -> N
 
 
 def listed(value: Any) -> list[str]:
-    """Return the names in a setting of none, one or several."""
+    """Return the names in a setting as a list: None, one name or several."""
     if value is None:
         return []
     return [value] if isinstance(value, str) else list(value)
 
 
 def not_typed(file: Path, field: str, name: str) -> str:
-    """Return the refusal to open what only a run's ``file`` names."""
+    """Return the error for a ``name`` that only a run's ``file`` gives."""
     return (
-        f"{file}: names {field}={name!r}, which is not opened on the word of a run's folder, as that may be somebody else's: "
-        f"type {field}=... to have it opened, or to use another"
+        f"{file}: names {field}={name!r}, which is not opened, as a run's folder may come from someone else: add {field}=... "
+        "to the command to open it, or to use another"
     )
 
 
 def prepared_of(given: Path, file: Path) -> Path:
-    """Where the prepared data of the run with that configuration ``file`` are.
+    """Return the folder of prepared data of the run with the configuration ``file``.
 
-    As given, or if that is not here, beside the run's folder or the folder of runs. Raises :class:`UserError` for a place
-    that is in none of these and not in the present folder.
+    It is ``given``, if that exists, or the same path beside the run's folder or beside the folder of runs. Raises
+    :class:`UserError` for a place that is inside none of these and not in the current folder.
     """
     run = file.parent.resolve().parent
     near = (Path.cwd(), run, run.parent)

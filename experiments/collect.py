@@ -39,7 +39,7 @@ def collect(
 
 
 def write_table(file: Path, mine: list[Submission], everything: list[Submission], runs: Path) -> None:
-    """Write the table with the JSON beside it and the records, and report; rows of runs that are not here stay."""
+    """Write the table, the JSON beside it and the records, and report; rows of runs that are elsewhere are kept."""
     newest, chosen = mine[-1], newest_runs(mine)
     entries = [entry for _, entry in chosen]
     states = run_states(entries, everything)

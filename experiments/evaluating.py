@@ -85,7 +85,7 @@ def evaluate(settings: DictConfig, overrides: list[str]) -> dict[str, Any] | Non
 
 
 def measured(subject: Subjects, evaluator: Evaluator, file: Path) -> None:
-    """Measure what the record ``file`` lacks, and add it; other processes, of whichever command, take their share."""
+    """Measure the numbers that the record ``file`` lacks, and add them; processes of other commands share the sampling."""
     wanted, began = set(evaluator.names(labelled=subject.samples.labels is not None)), time.perf_counter()
     if evaluator.processes.as_main(wanted <= known_numbers(file, evaluator.measure).keys()):
         return
@@ -94,7 +94,7 @@ def measured(subject: Subjects, evaluator: Evaluator, file: Path) -> None:
         return
     with one_at_a_time(
         file.with_name(f".{file.name}.lock"), "measuring the same samples"
-    ):  # and may have kept numbers by then
+    ):  # another command may have added numbers meanwhile
         numbers = known_numbers(file, evaluator.measure)
         if not wanted <= numbers.keys():
             numbers |= {number.name: number.as_record() for number in evaluator.measured(made)}
@@ -144,7 +144,7 @@ def evaluator_of(
 
 
 def read_evaluation(file: Path) -> dict[str, Any]:
-    """Return a record; :class:`gat.errors.UserError` if it is none of an evaluation."""
+    """Return the record of an evaluation; raise :class:`gat.errors.UserError` if the file is something else."""
     with reading(file, "the record of an evaluation", "remove it, and measure again"):
         record = json_object(file)
         for number in record["numbers"].values():
@@ -156,7 +156,7 @@ def read_evaluation(file: Path) -> dict[str, Any]:
 def known_numbers(file: Path, measure: MeasureConfig) -> dict[str, Any]:
     """Return the numbers of a record by name; none if there is no record.
 
-    Raises :class:`gat.errors.UserError` for one that cannot be read, or was compared with another number of real images.
+    Raises :class:`gat.errors.UserError` if it cannot be read, or was compared with another number of real images.
     """
     record = read_evaluation(file) if file.is_file() else {"numbers": {}}
     known: dict[str, Any] = record["numbers"]
@@ -190,7 +190,7 @@ def cost(seconds: float, device: torch.device) -> dict[str, Any]:
 
 
 def table(record: dict[str, Any]) -> str:
-    """The numbers with their intervals, the protocol, where the record lies, and what cut-off evaluations left beside it."""
+    """Return a table of the numbers with intervals, the protocol, the record's file, and leftovers of other evaluations."""
     with reading(Path(record["file"]), "the record of an evaluation", "remove it, and measure again"):
         return _table(record)
 
@@ -215,7 +215,7 @@ def _table(record: dict[str, Any]) -> str:
             f"{record['seconds']} s, at most {record['peak_gib']} GiB in a process",
             f"record {record['file']}",
             *(
-                f"features of an evaluation under way or cut off, whose command goes on from them: {one}"
+                f"features of an unfinished evaluation, which continues from them if its command is started again: {one}"
                 for one in left
             ),
         ]

@@ -22,14 +22,14 @@ EXIT_INTERRUPTED = 75  # "temporary failure": the same command goes on
 
 
 def hydra_command(main: Callable[[DictConfig], None]) -> Callable[[], None]:
-    """Make a command of ``main``: Hydra composes its settings from ``conf/config.yaml`` and the command line.
+    """Turn ``main`` into a command whose settings Hydra composes from ``conf/config.yaml`` and the command line.
 
-    A mistake of the user's is one line and exit code 2, also one that Hydra meets before ``main``.
+    A user's mistake ends it with one line and exit code 2, also if Hydra finds the mistake before ``main``.
     """
 
     @functools.wraps(main)
     def ending(settings: DictConfig) -> None:
-        with exits():  # before Hydra sees the error, which would name all overrides first
+        with exits():  # inside Hydra, which would put all overrides before the error
             main(settings)
 
     composed = hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(ending)
@@ -45,7 +45,7 @@ def hydra_command(main: Callable[[DictConfig], None]) -> Callable[[], None]:
 
 @contextmanager
 def exits() -> Iterator[None]:
-    """Turn the errors that a user can mend into one line and an exit code."""
+    """Turn the errors that a user can fix into one line and an exit code."""
     try:
         yield
     except MissingMandatoryValue as error:
@@ -66,9 +66,9 @@ def exits() -> Iterator[None]:
 
 
 def composition_error(error: Exception) -> str:
-    """Return in one line what Hydra or YAML says of a mistake on the command line or in a configuration file.
+    """Return, as one line, the message of Hydra or YAML for a mistake on the command line or in a configuration file.
 
-    Left out: that + would add an unknown setting (which is refused later), where Hydra searched, and links.
+    Omitted are the hint that + adds an unknown setting (which is refused later), Hydra's search path, and links.
     """
     said = str(error).partition("Config search path:")[0].replace(":\n\t", ": ").replace("\n\t", ", ").splitlines()
     if error.__cause__ is not None:
@@ -88,5 +88,5 @@ def not_many(arguments: Sequence[str]) -> None:
     with exits():
         if {"-m", "--multirun"} & set(arguments):
             raise UserError(
-                f"{Path(arguments[0]).name} launches no jobs: leave -m away, and start it under torchrun or sbatch"
+                f"{Path(arguments[0]).name} launches no jobs: leave out -m, and start it under torchrun or sbatch"
             )

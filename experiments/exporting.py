@@ -31,7 +31,7 @@ def export(settings: DictConfig, overrides: list[str]) -> str:
     subject = open_subject(pretrained, config, data, CPU)
     parts = (subject.generator, subject.decoder, subject.scale, subject.class_names or None)
     pipeline = make_pipeline(*parts, config.evaluation.truncation, subject.decoder_name)
-    where = settings.export.push_to or out.resolve().name  # whoever gets the folder has it elsewhere
+    where = settings.export.push_to or out.resolve().name  # a recipient has the folder at another path
     card = model_card(pipeline, where, pretrained.facts, record_of(pretrained), license=settings.export.license)
     with told(f"pipeline in {out}", "start the same command again, or set another out"):
         out.mkdir(parents=True, exist_ok=True)
@@ -52,13 +52,11 @@ def check_place(out: Path, pretrained: Pretrained) -> None:
 
 
 def record_of(pretrained: Pretrained) -> dict[str, Any] | None:
-    """Return the record of the run, if there is one; :class:`gat.errors.UserError` if it cannot be read."""
+    """Return the run's record, if there is one; raise :class:`gat.errors.UserError` if it cannot be read."""
     home = pretrained.home if pretrained.kind == "run" else None
     record = any_record(home) if home is not None else None
     if record is not None and "config" not in record:
-        raise UserError(
-            f"{home}/{RECORD}: not the record of a run (lacks 'config'): start its run again to have it written"
-        )
+        raise UserError(f"{home}/{RECORD}: not the record of a run (lacks 'config'): start the run again to write it")
     return record
 
 

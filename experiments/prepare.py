@@ -25,7 +25,7 @@ def main(settings: DictConfig) -> None:
     config = run_config(settings)
     if asked.action == "make":
         if asked.shards != 1:
-            raise UserError(f"prepare.shards={asked.shards} is for -m, where each shard is a job: add -m")
+            raise UserError(f"prepare.shards={asked.shards} needs -m, which makes each shard a job: add -m")
         prepared = prepare_data(config, statistics=asked.statistics)
         if os.environ.get("RANK", "0") == "0":
             print(describe(prepared, began))

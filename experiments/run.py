@@ -21,7 +21,7 @@ def main(settings: DictConfig) -> None:
     from gat.training.run import run  # seconds of imports, which a sweep can do without
 
     if settings.sweep.claim is not None or settings.sweep.arms:
-        raise UserError(f"sweep={settings.sweep.name} is many runs: launch them with -m")
+        raise UserError(f"sweep={settings.sweep.name} has many runs: add -m to launch them")
     config = run_config(settings)
     record = run(config)
     if record is not None:

@@ -16,9 +16,9 @@ CONF = Path(__file__).parent / "conf"
 SWEEPS = Path(__file__).parent.parent / "sweeps"
 RATIO, SCATTER = Range(above=1), Range(above=0)
 Processes = Annotated[int, Range(1, 10_000)]
-"""Processes, cores, or jobs."""
+"""Numbers of processes, cores or jobs."""
 Samples = Annotated[int, Range(1, 10**7)]
-"""Samples whose random numbers are drawn at once."""
+"""Numbers of samples, for which all random numbers are drawn at once."""
 
 
 @dataclass
@@ -145,13 +145,13 @@ class ClusterConfig:
     gpus_per_node: Natural
     """GPUs that a node has: a run of more processes takes several nodes."""
     gpu_option: str
-    """How sbatch is asked for GPUs: by ``gpus-per-node`` or ``gres``, each also with a type after a colon, or ``none``."""
+    """Option by which sbatch is asked for GPUs: ``gpus-per-node`` or ``gres``, either with ``:TYPE``; or ``none``."""
     cpus_per_task: Processes | None
     """Cores per process; null: the study's."""
     mem_gb: Natural | None
     """Memory per node, 0 for all of it; null: the study's."""
     timeout_min: str
-    """Time limit of a job, in minutes or as SLURM writes it; a run that takes longer goes on in the same job, requeued."""
+    """Time limit of a job, in minutes or SLURM's format; a longer run continues in the same job, requeued."""
     max_num_timeout: Natural
     """How often a job may reach its limit; pre-emptions are not counted."""
     signal_delay_s: Natural
@@ -205,7 +205,7 @@ class BenchmarkConfig:
     images_per_s: Positive | None
     """Rate at which the GPU trains; null: by ``device_tflops``, for each size."""
     release: str | None
-    """``step``, ``release``: a checkout of the authors' release (github.com/hse1032/GAT), whose code is run."""
+    """``step``, ``release``: folder with a checkout of the authors' release (github.com/hse1032/GAT), whose code is run."""
     warmup_steps: Natural
     """``step``: not counted; compilation is among them."""
     out: str
@@ -298,7 +298,7 @@ def _planned_seeds(ratio: float | None, scatter: float | None) -> int:
         return planned_seeds(ratio, scatter)
     except ValueError as error:
         raise UserError(
-            f"study.effect={ratio} at study.scatter={scatter} takes more than {MOST_SEEDS} seeds: raise the effect"
+            f"study.effect={ratio} at study.scatter={scatter} takes more than {MOST_SEEDS} seeds: raise study.effect"
         ) from error
 
 
@@ -315,17 +315,17 @@ def run_config(settings: DictConfig) -> Config:
 
 
 def plain_settings(file: Path) -> DictConfig:
-    """Return a run's settings from its file; :class:`UserError` for an interpolation, which could read the environment."""
+    """Return a run's settings from its file; raise :class:`UserError` for an interpolation: it could read the environment."""
     settings = OmegaConf.load(file)
     if not isinstance(settings, DictConfig):
-        raise UserError(f"{file}: no settings by name: restore the run's own file")
+        raise UserError(f"{file}: does not hold named settings: restore the run's own file")
     if found := interpolation_in(OmegaConf.to_container(settings, resolve=False)):
-        raise UserError(f"{file}: holds {found!r}, to be put in from elsewhere: write the value itself in its place")
+        raise UserError(f"{file}: holds the interpolation {found!r}: replace it by its value")
     return settings
 
 
 def interpolation_in(value: Any) -> str | None:
-    """Return the first text with ``${`` in nested lists and dictionaries."""
+    """Return the first string with ``${`` in nested lists and dictionaries; None if there is none."""
     if isinstance(value, dict | list):
         inner = value.values() if isinstance(value, dict) else value
         return next((found for found in map(interpolation_in, inner) if found), None)
@@ -333,7 +333,7 @@ def interpolation_in(value: Any) -> str | None:
 
 
 def typed(settings: Any) -> Config:
-    """A run's settings as :class:`gat.config.Config`; :class:`UserError` for one unknown, of a wrong type or out of range."""
+    """Return a run's settings as a ``Config``; raise :class:`UserError` for one unknown, of a wrong type or out of range."""
     try:
         config = cast(Config, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), settings)))
     except (ConfigKeyError, ValidationError) as error:
@@ -343,7 +343,7 @@ def typed(settings: Any) -> Config:
 
 
 def group(settings: DictConfig, name: str) -> Any:
-    """One group of composed settings as its dataclass, resolved, checked against its ranges."""
+    """Return one group of composed settings as its dataclass, resolved, its numbers checked."""
     found = OmegaConf.to_object(settings[name])
     check_ranges(found, f"{name}.")
     return found
@@ -360,5 +360,5 @@ class Surroundings:
 
 
 def surroundings(settings: DictConfig) -> Surroundings:
-    """Study, sweep, cluster and launch of composed settings."""
+    """Return the groups study, sweep, cluster and launch of composed settings."""
     return Surroundings(**{f.name: group(settings, f.name) for f in fields(Surroundings)})

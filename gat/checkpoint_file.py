@@ -1,6 +1,6 @@
 """A checkpoint as a file: one safetensors file whose metadata hold step, identity of the run and a checksum.
 
-A checkpoint of an earlier version is read too: its checksum is of the earlier kind, which a file of today never matches.
+Checkpoints of earlier versions are read too. Their checksums were computed differently and never match a current file.
 """
 
 import hashlib
@@ -17,11 +17,11 @@ LOGGED = "logged"
 
 
 class DamagedCheckpointError(UserError):
-    """A file that is no whole checkpoint of ours."""
+    """A file that is not a complete checkpoint of this code."""
 
 
 def checksum(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
-    """SHA-256 over the metadata but ``checksum``, and every tensor's key, dtype, shape and bytes, in order of the keys."""
+    """Return the SHA-256 of the metadata except ``checksum``, and of every tensor's key, dtype, shape and bytes, by key."""
     rest = sorted((key, value) for key, value in metadata.items() if key != "checksum")
     heads = [(key, str(value.dtype), list(value.shape)) for key, value in sorted(tensors.items())]
     digest = hashlib.sha256(json.dumps([rest, heads]).encode())
@@ -31,7 +31,7 @@ def checksum(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
 
 
 def _earlier_checksum(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
-    """Return the checksum of earlier versions, which misses dtypes, shapes and the generator's dimensions."""
+    """Return the checksum of earlier versions, which does not cover dtypes, shapes and the generator's dimensions."""
     digest = hashlib.sha256(f"{metadata['step']} {metadata['identity']}".encode())
     for key in sorted(tensors):
         digest.update(key.encode())
@@ -65,9 +65,9 @@ def read_checkpoint(file: Path, prefix: str = "") -> tuple[dict[str, str], dict[
 
 
 def read_head(file: Path) -> tuple[int, str, int]:
-    """Return a checkpoint's step, its run's identity, and the last step by then in the metrics, by its metadata alone.
+    """Return a checkpoint's step, its run's identity and the last step logged before it, from its metadata alone.
 
-    Without that step (of an earlier version) it is 0, as before the first line. Raises as :func:`read_checkpoint`.
+    The last logged step is 0 if none was logged, or if an earlier version wrote the file. Raises as :func:`read_checkpoint`.
     """
     try:
         with safe_open(file, framework="pt") as stored:

@@ -1,14 +1,14 @@
-"""The one exception that means "the user can mend this"."""
+"""Exceptions with which a command ends, and helpers for one-line messages."""
 
 import unicodedata
 
-UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # control characters, bytes that are no UTF-8, ends of lines and paragraphs
+UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # control characters, bytes that are not UTF-8, line and paragraph separators
 
 
 class UserError(ValueError):
-    """A mistake in the input, told in one line: the offending value and the remedy.
+    """A mistake in the input, in one line: the offending value and the remedy.
 
-    Commands print it without a traceback and exit with code 2. It stays one line whatever a file is called.
+    Commands print it without a traceback and exit with code 2. Newlines in the message, e.g. from a file's name, are escaped.
     """
 
     def __init__(self, message: str) -> None:
@@ -16,14 +16,14 @@ class UserError(ValueError):
 
 
 def escaped(text: str) -> str:
-    r"""Return ``text`` with what would break a line or a terminal, such as a newline in a file's name, as ``\n``."""
+    r"""Return ``text`` with control characters and line separators escaped: a newline in a file's name becomes ``\n``."""
     return "".join(
         char.encode("unicode_escape").decode() if unicodedata.category(char) in UNPRINTABLE else char for char in text
     )
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
+    """Return the first line of an error's message, or its type's name if it has none."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
 

@@ -1,4 +1,4 @@
-"""Files that appear under their name only when they are whole, also after a power cut, and are read with an explanation."""
+"""Files: written whole or not at all, also after a power cut; read with a one-line error; and locked."""
 
 import fcntl
 import hashlib
@@ -17,9 +17,9 @@ from yaml import YAMLError
 
 from gat.errors import UserError, escaped, first_line
 
-HEX_DIGITS = "[0-9a-f]" * 8  # the end of a half-written file's name, as a pattern
+HEX_DIGITS = "[0-9a-f]" * 8  # glob pattern of the suffix of a half-written file
 
-LOOK_S = 0.02  # far longer than :func:`is_locked` holds a lock
+LOOK_S = 0.02  # much longer than :func:`is_locked` holds a lock
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def replacing_path(file: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(file: Path) -> None:
-    """Remove what killed processes left of writing ``file``; for the holder of a lock that all its writers take."""
+    """Delete half-written copies of ``file`` left by killed processes. Call it holding the lock that all its writers take."""
     for left in file.parent.glob(f".{escape(file.name)}.{HEX_DIGITS}"):
         if left.is_file():
             left.unlink()
@@ -66,9 +66,9 @@ def told(place: str, remedy: str) -> Iterator[None]:
 
 @contextmanager
 def reading(file: Path, kind: str, remedy: str) -> Iterator[None]:
-    """Turn what goes wrong while ``file`` is read as ``kind`` (with its article) into one line for the user.
+    """Turn errors of the block, which reads ``file`` as ``kind`` (e.g. "a plan"), into one :class:`UserError`.
 
-    That is a file that is missing, damaged, or of another kind: whose fields are missing or of another type.
+    The file may be missing or damaged, or fields may be missing or of another type.
     """
     try:
         yield
@@ -79,13 +79,13 @@ def reading(file: Path, kind: str, remedy: str) -> Iterator[None]:
 
 
 def json_object(file: Path) -> dict[str, Any]:
-    """Return what a JSON file holds; ``ValueError`` unless that is an object. For use within :func:`reading`."""
+    """Return the object in a JSON file; raise ``ValueError`` for anything else. Use it inside :func:`reading`."""
     text = file.read_text(encoding="utf-8")
     if not text.strip("\0 \t\r\n"):
         raise ValueError("it is empty")
     found = json.loads(text)
     if not isinstance(found, dict):
-        raise ValueError(f"no JSON object but a {type(found).__name__}")  # noqa: TRY004
+        raise ValueError(f"a JSON {type(found).__name__}, not an object")  # noqa: TRY004
     return found
 
 
@@ -93,15 +93,15 @@ def _reason(error: Exception) -> str:
     if isinstance(error, KeyError):
         return f"lacks {error}"
     if isinstance(error, TypeError | AttributeError):
-        return "a field has another type than it should"
+        return "a field is of the wrong type"
     return (isinstance(error, OSError) and error.strerror) or first_line(error)
 
 
 @contextmanager
 def one_at_a_time(file: Path, doing: str) -> Iterator[None]:
-    """Only one process is in the block at a time, over all that name the same lock ``file``; others say so and wait.
+    """Let one process at a time into the block, among those that name the same lock ``file``; others say so and wait.
 
-    ``doing`` in words. The lock goes with the process, however that ends.
+    ``doing``: the work, in words. The lock is released when the process ends, however it ends.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w", encoding="utf-8") as stream:
@@ -119,12 +119,12 @@ def lock(stream: IO[str], *, wait: bool) -> bool:
     """
     if _flock(stream, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB):
         return True
-    time.sleep(LOOK_S)  # another process may have been in :func:`is_locked`
+    time.sleep(LOOK_S)  # the holder may only have been in :func:`is_locked`
     return _flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def is_locked(file: Path) -> bool:
-    """Return whether a process holds the lock of ``file``, which need not exist; the lock stays as it is."""
+    """Return whether a process holds the lock of ``file``, which need not exist. The lock is not changed."""
     if not file.exists():
         return False
     with file.open(encoding="utf-8") as stream:

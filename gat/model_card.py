@@ -164,7 +164,7 @@ def _divergence(record: dict[str, Any]) -> str:
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Values by dotted names; of paths that are no OWNER/NAME on the hub the last part alone."""
+    """Return values by dotted names; local paths (anything but OWNER/NAME on the hub) are cut to their last part."""
     flat: dict[str, Any] = {}
     for key, value in settings.items():
         local = isinstance(value, str) and (value.startswith(("/", ".", "~")) or value.count("/") > 1)

@@ -61,8 +61,8 @@ class GATGenerator(Generator, ModelMixin, ConfigMixin):
     def of(cls, generator: Generator) -> Self:
         """A copy of ``generator``, frozen, on its device and in its dtype.
 
-        RoPE's tables are not in a state dict: the copy has those that a saved one will have when it is loaded. The
-        release's own, computed in single precision, differ from them by rounding.
+        RoPE's tables are not in the state dict: the copy computes its own, as a saved pipeline does when it is loaded. The
+        release's tables, computed in single precision, differ from them by rounding.
         """
         with seeded_init(0):  # leaves the global random state alone
             copy = cls(**asdict(generator.dims))
@@ -115,7 +115,7 @@ class GATPipeline(DiffusionPipeline):
             )
         scale = vae.config.scaling_factor if latent_scale is None else _plain(latent_scale)
         if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < math.inf:
-            raise UserError(f"latent_scale={scale!r} must be a positive number")
+            raise UserError(f"latent_scale={scale!r} must be a finite number above 0")
         check_truncation(truncation)
         names = checked_names(id2label, generator.dims.num_classes)
         self.register_modules(generator=generator, vae=vae)
@@ -125,14 +125,14 @@ class GATPipeline(DiffusionPipeline):
         """Class numbers by name, of whole entries and of synonyms."""
 
     def save_pretrained(self, save_directory: Any, *arguments: Any, **options: Any) -> None:
-        """Write as diffusers' does, without the local paths that the parts were read from (``_name_or_path``)."""
+        """Save as diffusers does, but without the local paths from which the parts were loaded (``_name_or_path``)."""
         for part in (self, self.generator, self.vae):
             if "_name_or_path" in part.config:
                 part.register_to_config(_name_or_path="")
         super().save_pretrained(save_directory, *arguments, **options)
 
     def get_label_ids(self, label: str | Sequence[str]) -> list[int]:
-        """Class numbers of one name or several; :class:`UserError` for one that no class, or more than one, has."""
+        """Return the class numbers of one name or several; raise :class:`UserError` for an unknown or ambiguous name."""
         return [self._number(name) for name in _listed(label)]
 
     @torch.no_grad()
@@ -183,7 +183,7 @@ class GATPipeline(DiffusionPipeline):
         )
 
     def _labels(self, given: Label | Sequence[Label] | Tensor, repeats: int) -> Tensor:
-        """Class numbers (B,) on the generator's device."""
+        """Return the class numbers (B,) on the generator's device."""
         listed = _listed(given)
         if not listed:
             raise UserError("class_labels is empty: give at least one class number or name")
@@ -225,15 +225,15 @@ def _plain(value: Any) -> Any:
 
 
 def _listed(labels: Any) -> Sequence[Any]:
-    """Return one label, or several, as several."""
+    """Return one label, or several, as a sequence."""
     plain = _plain(labels)
     return [plain] if isinstance(plain, str) or not isinstance(plain, Sequence) else plain
 
 
 def checked_names(id2label: Names, num_classes: int) -> dict[int, str]:
-    """Return names by class number; :class:`UserError` for what is none, or of a class that there is not."""
+    """Return names by class number; raise :class:`UserError` for an entry of another kind, or a class that does not exist."""
     if not isinstance(id2label, Mapping | None):
-        raise UserError(f"id2label={id2label!r} must be names by class number, or None")
+        raise UserError(f"id2label={id2label!r} must be a mapping from class numbers to names, or None")
     names = {}
     for number, name in (id2label or {}).items():
         if not str(number).isdecimal() or not isinstance(name, str):

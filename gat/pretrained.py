@@ -6,7 +6,8 @@
     FOLDER with model_index.json                a pipeline: ours (gat.pipeline), or the release's conversion to diffusers
     OWNER/NAME[/SUBFOLDER]                      such a folder on the hub, e.g. BiliSakura/GAT-diffusers/GAT-XL-2-256
 
-Averaged weights (``ema``) are taken where there are several. Pickles are read as tensors alone (:mod:`gat.state_dicts`).
+Of a file with several sets of weights, the averaged ones (``ema``) are taken. Pickles are read as tensors only
+(:mod:`gat.state_dicts`).
 """
 
 import hashlib
@@ -39,7 +40,7 @@ DISCRIMINATOR_SIGNS = ("patch_embed.weight", "logit_linear.weight", "final_layer
 RELEASE_SIGN = "y_embedder.embedding_table.weight"
 PIPELINE_WEIGHTS = "generator/diffusion_pytorch_model.safetensors"
 PIPELINE_INDEX = "model_index.json"
-NO_GENERATOR = "{}: holds a discriminator, which draws nothing: give the generator's checkpoint"
+NO_GENERATOR = "{}: holds a discriminator, which cannot generate: give the generator's checkpoint"
 PICKLES = (".pt", ".pth", ".ckpt", ".bin")
 WHAT_THERE_IS = (
     "a run's folder or checkpoint, the release's .pt, a pipeline folder, or OWNER/NAME[/SUBFOLDER] on the hub"
@@ -115,13 +116,13 @@ def _from_folder(folder: Path) -> Pretrained:
 
 
 def _from_generator_alone(folder: Path, file: Path) -> Pretrained:
-    """The release's conversion without its pipeline, which needs no other part; :class:`UserError` for ours, which does."""
+    """Load the generator folder of the release's conversion; raise :class:`UserError` for ours, which needs its pipeline."""
     tensors, files = read_diffusers(file)
     if RELEASE_SIGN in tensors:
         return _made(_generator(file, unwrapped(tensors)), "conversion", files, "generator", folder)
     raise UserError(
-        f"checkpoint={folder}: is a part of a pipeline, without its {PIPELINE_INDEX} and its autoencoder: give the folder of "
-        "the whole pipeline, the one above as a rule"
+        f"checkpoint={folder}: is one part of a pipeline, without {PIPELINE_INDEX} and the autoencoder: give the folder of "
+        "the whole pipeline, usually its parent"
     )
 
 
@@ -160,7 +161,7 @@ def _from_pickle(file: Path) -> Pretrained:
 
 
 def _step(given: Any) -> int | None:
-    """Return the step that a checkpoint names; None if it names none."""
+    """Return the step of a checkpoint as a number; None if it is not one."""
     try:
         return int(given)
     except (
@@ -168,14 +169,14 @@ def _step(given: Any) -> int | None:
         ValueError,
         RuntimeError,
         OverflowError,
-    ):  # nothing, a text, a tensor of several numbers, infinity
+    ):  # None, other text, a tensor of several numbers, infinity
         return None
 
 
 def _from_pipeline(folder: Path) -> Pretrained:
     stored = diffusers_file(folder / "generator")
     if stored is None:
-        raise UserError(f"{folder}: has no {PIPELINE_WEIGHTS}: fetch the whole folder again, or export it anew")
+        raise UserError(f"{folder}: has no {PIPELINE_WEIGHTS}: fetch the whole folder again, or export it again")
     file = stored[0]
     tensors, files = read_diffusers(file)
     tensors = unwrapped(tensors)
@@ -187,14 +188,14 @@ def _from_pipeline(folder: Path) -> Pretrained:
         generator = Generator(GeneratorDims(**given))
     except (OSError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
         raise UserError(
-            f"{file.parent}/config.json: not a generator's ({first_line(error)}): export it anew"
+            f"{file.parent}/config.json: not a generator's ({first_line(error)}): export it again"
         ) from error
     _take(generator, tensors, file)
     return _made(generator, "pipeline", files, "generator", folder)
 
 
 def _generator(file: Path, state: StateDict) -> Generator:
-    """Of the release's state dict."""
+    """Make a generator from the release's state dict, read from ``file``."""
     if any(sign in state for sign in DISCRIMINATOR_SIGNS):
         raise UserError(NO_GENERATOR.format(file))
     try:
@@ -206,8 +207,8 @@ def _generator(file: Path, state: StateDict) -> Generator:
 def _take(generator: Generator, tensors: dict[str, Tensor], file: Path) -> None:
     if "pos_embed" not in tensors:
         raise UserError(
-            f"{file}: has no position codes: it was written before they were trained (version {NUMERICS} of the numerics) or "
-            "is damaged: use the version of this code that wrote it"
+            f"{file}: has no position codes (pos_embed): it is damaged, or was written before version {NUMERICS} of the "
+            "numerics, which trains them: use the version of this code that wrote it"
         )
     try:
         generator.load_state_dict(tensors)
@@ -219,7 +220,7 @@ def _take(generator: Generator, tensors: dict[str, Tensor], file: Path) -> None:
 def _made(
     generator: Generator, kind: str, files: list[Path], weights: str, home: Path | None, step: int | None = None
 ) -> Pretrained:
-    """Of ``files``, the first of which stands for all; the digest of several is that of their digests."""
+    """Freeze ``generator`` and state its facts: path of the first of ``files``, SHA-256 (of several: of their digests)."""
     digests = [sha256(file) for file in files]
     digest = digests[0] if len(files) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
     facts = {"checkpoint": str(files[0]), "kind": kind, "sha256": digest, "weights": weights, "step": step}

@@ -25,10 +25,10 @@ from gat.errors import EXIT_LOST_PROCESS, Interrupted, LostProcessError, UserErr
 
 STEP_TIMEOUT = timedelta(minutes=10)  # for processes that hang; one that dies is noticed at once
 SETUP_TIMEOUT = timedelta(days=7)  # the others wait while the main process prepares data, measures or saves
-LOSS_GRACE_S = 45.0  # after a death: to end in good order, which a process that waits for NCCL cannot
-IN_ORDER, BY_ERROR = 1.0, 2.0  # how a process leaves
+LOSS_GRACE_S = 45.0  # for an orderly end after another process died; one that waits for NCCL does not notice the death
+IN_ORDER, BY_ERROR = 1.0, 2.0  # how a process ends
 LOST = "another process of this run ended ({}): see its message; the same command goes on from the last checkpoint"
-OF_ITS_MACHINE = ("loader", "tracker", "paths.prepared")  # settings that may differ between the processes
+OF_ITS_MACHINE = ("loader", "tracker", "paths.prepared")  # prefixes of the settings that may differ between processes
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,11 @@ class Processes:
         return values
 
     def as_main(self, flag: bool) -> bool:
-        """The main process's ``flag``: what each sees for itself may change between their looks."""
+        """Return the main process's ``flag``, for facts (e.g. files on disk) that may change between the processes' reads."""
         return bool(self.from_main(torch.tensor(float(flag))))
 
     def any(self, flag: bool) -> bool:
-        """Whether ``flag`` is true in any process (exchanged on the CPU: the device is not waited for)."""
+        """Return whether ``flag`` is true in any process (exchanged on the CPU: the device is not waited for)."""
         return bool(self.sum(torch.tensor(float(flag)))) if self.count > 1 else flag
 
     @contextmanager
@@ -83,12 +83,12 @@ class Processes:
         self.wait()
 
     def wait(self) -> None:
-        """Until every process has come here, however long the main one works alone."""
+        """Wait until every process is here, however long the main one works alone."""
         if self.count > 1:
             dist.barrier(group=self.setup_group)
 
     def require_same(self, config: Config) -> None:
-        """Raise :class:`UserError` in every process unless all have the same settings, but for ``OF_ITS_MACHINE``."""
+        """Raise :class:`UserError` in every process unless all have the same settings, except those in ``OF_ITS_MACHINE``."""
         if self.count == 1:
             return
         found: list[Any] = [None] * self.count
@@ -136,8 +136,8 @@ def joined(config: Config) -> Iterator[Processes]:
     """Join the processes of this run for as long as the block lasts.
 
     Raises :class:`UserError` if there are fewer GPUs here than processes, or their settings differ, and
-    :class:`LostProcessError` in place of the error that reaches the others when a process of the run dies. One that is
-    waiting for NCCL then, where no error comes, is ended with a line after ``LOSS_GRACE_S``.
+    :class:`LostProcessError` in place of gloo's or NCCL's error when another process of the run has died. A process that
+    waits for NCCL gets no such error: it prints a line and exits after ``LOSS_GRACE_S``.
     """
     launcher = launched_by()
     if launcher is None:
@@ -176,11 +176,12 @@ def joined(config: Config) -> Iterator[Processes]:
 
 @contextmanager
 def watching(group: dist.ProcessGroup, over: Event) -> Iterator[None]:
-    """End this process ``LOSS_GRACE_S`` after another has died or left by an error, unless it is ``over`` by then.
+    """End this process ``LOSS_GRACE_S`` after another one died or ended by an error, unless ``over`` is set by then.
 
-    A thread per other process waits for that one to say how it leaves; gloo raises when it dies without saying so. There is
-    no exception in the block: once NCCL is aborted, what the device holds must not be used any more.
-    Each says exactly one word to each, on leaving or in answer (gloo's send waits for its recv), so that no thread is left.
+    For each other process, a thread waits for the message how that one ends; gloo raises if it dies without a message. The
+    process is ended, as raising in the block is unsafe: data on the device must not be used after NCCL is aborted.
+    Each process sends each other exactly one message, when it ends or in reply (gloo's send waits for the recv), so that no
+    thread stays blocked.
     """
     rank = dist.get_rank()
     unsaid, one_says = set(range(dist.get_world_size())) - {rank}, Lock()
@@ -191,7 +192,7 @@ def watching(group: dist.ProcessGroup, over: Event) -> Iterator[None]:
             if peer not in unsaid:
                 return
             unsaid.remove(peer)
-        with suppress(RuntimeError):  # it may have gone
+        with suppress(RuntimeError):  # it may have ended already
             dist.send(torch.tensor([how]), peer, group=group)
 
     def end(peer: int) -> None:

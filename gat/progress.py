@@ -1,4 +1,4 @@
-"""How far long work is, for whoever watches it: a bar on a terminal, lines in a file or a job's log."""
+"""Progress of long work: a bar on a terminal, lines in a file or a job's log."""
 
 import sys
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 from tqdm import tqdm
 
 LINE_S = 30.0
-LINE = "{desc}: {n_fmt} of {total_fmt}, {elapsed} gone, {remaining} left, {rate_fmt}{postfix}"
+LINE = "{desc}: {n_fmt} of {total_fmt}, {elapsed} elapsed, {remaining} left, {rate_fmt}{postfix}"
 
 
 class Progress(tqdm):
-    """tqdm's bar; where standard error is no terminal: a line at once, every half minute, and (with ``leave``) at the end."""
+    """tqdm's bar. If standard error is no terminal: a line at the start, every 30 s, and at the end (with ``leave``)."""
 
     def __init__(self, *args: Any, **how: Any) -> None:
         self.in_lines = not sys.stderr.isatty()
@@ -20,7 +20,7 @@ class Progress(tqdm):
         super().__init__(*args, **how)
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
-        """Show the present state."""
+        """Show the current state."""
         if not self.in_lines:
             return bool(super().display(msg, pos))
         if msg is None:
@@ -29,12 +29,12 @@ class Progress(tqdm):
         return False
 
     def clear(self, nolock: bool = False) -> None:
-        """Take the bar off the terminal; lines stay."""
+        """Remove the bar from the terminal; lines stay."""
         if not self.in_lines:
             super().clear(nolock)
 
     def close(self) -> None:
-        """End the bar, or write the last line."""
+        """Close the bar, or write the last line."""
         if self.last_line and not self.disable:  # once: tqdm sets ``disable`` when it ends
             self.display()
         super().close()

@@ -1,4 +1,4 @@
-"""The numbers that a setting may take: stated beside its type, checked in one place."""
+"""Ranges of numeric settings: stated beside the type of each, checked in one place."""
 
 import math
 from collections.abc import Iterator
@@ -7,12 +7,12 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 from gat.errors import UserError
 
-LARGEST = 2**63 - 1  # what 64 bits hold, in tables too
+LARGEST = 2**63 - 1  # largest int64, which tables can hold too
 
 
 @dataclass(frozen=True)
 class Range:
-    """Bounds of a number, which is always finite: from ``least`` to ``most``, ``above`` and ``below`` themselves excluded."""
+    """Bounds of a finite number: ``least`` and ``most`` are inclusive, ``above`` and ``below`` exclusive."""
 
     least: float = -math.inf
     most: float = math.inf
@@ -20,7 +20,7 @@ class Range:
     below: float = math.inf
 
     def check(self, name: str, value: float) -> None:
-        """:class:`UserError` for a ``value`` of the setting ``name`` beyond the bounds, infinite or not a number."""
+        """Raise :class:`UserError` if ``value``, of the setting ``name``, is outside the bounds, infinite or NaN."""
         if self.least <= value <= self.most and self.above < value < self.below:
             return
         bounds = {"at least": self.least, "above": self.above, "at most": self.most, "below": self.below}
@@ -36,7 +36,7 @@ Natural = Annotated[int, Range(0, LARGEST)]
 """Seeds, and counts that may be 0."""
 Pixels = Annotated[int, Range(1, 2**14)]
 Images = Annotated[int, Range(0, 10**7)]
-"""Samples whose random numbers are drawn at once."""
+"""Numbers of samples, for which all random numbers are drawn at once."""
 Positive = Annotated[float, Range(above=0)]
 NotNegative = Annotated[float, Range(0)]
 Share = Annotated[float, Range(0, 1)]
@@ -45,9 +45,9 @@ Decay = Annotated[float, Range(0, below=1)]
 
 
 def check_ranges(settings: Any, prefix: str = "") -> None:
-    """:class:`UserError` for the first number in a dataclass, or in those within it, that is outside its field's range.
+    """Raise :class:`UserError` for the first number in a (nested) dataclass that is outside its field's range.
 
-    Names are dotted, after ``prefix``. Fields of null, and those whose type states no :class:`Range`, may be anything.
+    Names in messages are dotted, after ``prefix``. Fields that are null, or whose type states no :class:`Range`, pass.
     """
     for name, hint in get_type_hints(type(settings), include_extras=True).items():
         allowed = range_of(hint)
@@ -59,13 +59,13 @@ def check_ranges(settings: Any, prefix: str = "") -> None:
 
 
 def range_of(hint: Any) -> Range | None:
-    """Return the range that a type states, of itself or of what it holds; None if it states none."""
+    """Return the range stated by a type or by its type arguments; None if there is none."""
     found = [one for one in getattr(hint, "__metadata__", ()) if isinstance(one, Range)]
     return next(iter(found), None) or next(filter(None, map(range_of, get_args(hint))), None)
 
 
 def _leaves(place: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield a value, or those of a list or dictionary, each after its place."""
+    """Yield the name and value of each leaf of nested lists and dictionaries."""
     if isinstance(value, list | dict):
         for key, one in value.items() if isinstance(value, dict) else enumerate(value):
             yield from _leaves(f"{place}[{key}]", one)

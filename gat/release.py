@@ -43,9 +43,9 @@ DISCRIMINATOR_RENAMES: Renames = (
 
 
 def load_generator(state: Mapping[str, Any]) -> Generator:
-    """Our generator from a state dict with the release's key names, all dimensions read from the tensors.
+    """Make our generator from a state dict with the release's key names, all dimensions read from the tensors.
 
-    Wrappers' prefixes are taken off, and of a whole checkpoint the averaged weights are taken. Raises ValueError naming the
+    Wrappers' prefixes are removed; of a whole checkpoint, the averaged weights are taken. Raises ValueError naming the
     first key that is unknown, missing or of a wrong shape.
     """
     _, tensors = state_in(state, (*AVERAGED, *PLAIN))
@@ -75,9 +75,9 @@ def generator_dims_of(state: StateDict) -> GeneratorDims:
 
 
 def load_discriminator(state: Mapping[str, Any]) -> Discriminator:
-    """Our discriminator from a state dict with the release's key names, all dimensions read from the tensors.
+    """Make our discriminator from a state dict with the release's key names, all dimensions read from the tensors.
 
-    Wrappers' prefixes are taken off, and of a whole checkpoint its ``discriminator`` is taken. Raises ValueError naming the
+    Wrappers' prefixes are removed; of a whole checkpoint, its ``discriminator`` is taken. Raises ValueError naming the
     first key that is unknown, missing or of a wrong shape.
     """
     _, tensors = state_in(state, ("discriminator", *PLAIN))
@@ -170,7 +170,7 @@ def _patch_weight(state: StateDict) -> Tensor:
 
 
 def _count(state: StateDict, prefix: str) -> int:
-    """How many modules ``prefix``.0, ``prefix``.1, ... the keys name."""
+    """Return how many modules ``prefix``.0, ``prefix``.1, ... the keys name."""
     numbers = [int(m[1]) for key in state if (m := re.match(rf"{prefix}\.(\d+)\.", key))]
     if not numbers:
         raise ValueError(f"missing key '{prefix}.0.*' in the state dict, whose keys are {listed(state)}")

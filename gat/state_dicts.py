@@ -1,7 +1,7 @@
-"""State dicts in files from elsewhere: read as tensors alone, found under the keys in use, and freed of wrappers.
+"""State dicts in files from other sources: read as tensors only, found under the usual keys, wrappers' prefixes removed.
 
-A pickle can run any code. Ours are read with ``weights_only=True`` and ``argparse.Namespace`` as the only class allowed
-besides tensors; what other libraries unpickle is read so inside :func:`tensors_only`.
+A pickle can run any code. This module reads pickles with ``weights_only=True``, allowing no class besides tensors but
+``argparse.Namespace``; :func:`tensors_only` holds other libraries to tensors too.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from gat.errors import UserError, first_line
 AVERAGED = ("ema", "EMA", "ema_model", "model_ema", "state_dict_ema")
 PLAIN = ("generator", "model", "state_dict")
 WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
-"""Parts that DataParallel, AveragedModel, torch.compile, FSDP and activation checkpointing put into a key."""
+"""Parts of keys added by DataParallel, AveragedModel, torch.compile, FSDP and activation checkpointing."""
 COUNTER = "n_averaged"  # of torch.optim.swa_utils.AveragedModel
 BARE = "state dict"
 DEEPEST = 3
@@ -34,14 +34,14 @@ OF_DIFFUSERS = re.compile(
     r"diffusion_pytorch_model(?:\.(?P<variant>\w+))?\.(?P<kind>safetensors|bin)"
     r"(?P<index>\.index(?:\.(?P<of>\w+))?\.json)?"
 )
-"""A file of weights, or the index of its shards, as diffusers names them."""
+"""Name of a file of weights, or of the index of its shards, in diffusers' layout."""
 FORCED = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 StateDict = dict[str, Tensor]
 
 
 def read_weights(file: Path) -> dict[str, Any]:
-    """Return what a file of weights holds: safetensors by its suffix, else a pickle; :class:`UserError` if it is neither."""
+    """Return the contents of a file of weights, safetensors or pickle by its suffix; raise :class:`UserError` for neither."""
     if file.suffix == ".safetensors":
         try:
             return load_file(file)
@@ -53,8 +53,8 @@ def read_weights(file: Path) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         reason = next((line for line in str(error).splitlines() if "GLOBAL" in line), first_line(error)).strip()
         raise UserError(
-            f"{file}: refused, as it holds more than tensors and argparse.Namespace ({reason}): a pickle can run any code; "
-            "have its owner save the state dict alone"
+            f"{file}: refused, as it holds more than tensors and argparse.Namespace ({reason}), and a pickle can run any "
+            "code: ask its owner to save only the state dict"
         ) from error
     except Exception as error:  # damaged archives raise their own kinds
         raise UserError(f"{file}: not a whole PyTorch checkpoint ({first_line(error)}): fetch it again") from error
@@ -64,9 +64,10 @@ def read_weights(file: Path) -> dict[str, Any]:
 
 
 def diffusers_file(folder: Path) -> tuple[Path, str | None] | None:
-    """Return the file of a model's weights in diffusers' layout, or the index of its shards, and its variant; None if none.
+    """Return the file of weights (or shards' index) of a model in diffusers' layout, and its variant; None if there is none.
 
-    Safetensors go before pickles, and weights of no variant before others; :class:`UserError` if variants are left to choose.
+    Safetensors are preferred to pickles, weights without a variant to others. Raises :class:`UserError` if several variants
+    remain.
     """
     found = []
     for file in folder.glob("diffusion_pytorch_model*"):
@@ -79,13 +80,13 @@ def diffusers_file(folder: Path) -> tuple[Path, str | None] | None:
     variants = sorted({other for kind, other, *_ in found if kind == pickled})
     if variant and len(variants) > 1:
         raise UserError(
-            f"{folder}: holds the variants {', '.join(variants)}: leave one there, or give the weights without one"
+            f"{folder}: holds the variants {', '.join(variants)}: keep only one of them, or add the weights without a variant"
         )
     return file, variant or None
 
 
 def read_diffusers(file: Path) -> tuple[dict[str, Any], list[Path]]:
-    """Return the tensors of a file or index of :func:`diffusers_file`, and the files they lie in."""
+    """Return the tensors of a file or index found by :func:`diffusers_file`, and the files that hold them."""
     if file.suffix != ".json":
         return read_weights(file), [file]
     try:
@@ -97,9 +98,9 @@ def read_diffusers(file: Path) -> tuple[dict[str, Any], list[Path]]:
 
 
 def state_in(content: Mapping[Any, Any], keys: tuple[str, ...], depth: int = DEEPEST) -> tuple[str, StateDict]:
-    """Return the first state dict under ``keys``, in their order, else ``content`` itself; and the key it stood under.
+    """Return the key and the tensors of the first state dict under ``keys``, in their order, else of ``content`` itself.
 
-    A key with nothing in it is passed over. ValueError lists the keys that are there if none holds tensors.
+    Empty entries are skipped. Raises ValueError, listing the keys of ``content``, if no tensors are found.
     """
     for key in (*keys, "module") if depth else ():
         inner = content.get(key)
@@ -116,20 +117,20 @@ def state_in(content: Mapping[Any, Any], keys: tuple[str, ...], depth: int = DEE
 
 
 def unwrapped(state: Mapping[Any, Any]) -> StateDict:
-    """Return the tensors of ``state`` without gradients, their keys without wrappers; ValueError if two keys become one."""
+    """Return the tensors of ``state``, detached, keys without wrappers' parts; raise ValueError if two keys become one."""
     tensors: StateDict = {}
     for key, value in state.items():
         plain = ".".join(part for part in str(key).split(".") if part not in WRAPPERS)
         if not isinstance(value, Tensor) or plain == COUNTER:
             continue
         if plain in tensors:
-            raise ValueError(f"{plain!r} stands in it twice, with and without a wrapper's prefix")
+            raise ValueError(f"{plain!r} is in it twice, with and without a wrapper's prefix")
         tensors[plain] = value.detach()
     return tensors
 
 
 def listed(keys: Iterable[Any]) -> str:
-    """Return the first few ``keys``, in one line."""
+    """Return the first few ``keys`` as one line of text."""
     names = [repr(key) for key in keys]
     more = f" and {len(names) - KEYS_SHOWN} more" if len(names) > KEYS_SHOWN else ""
     return ", ".join(names[:KEYS_SHOWN]) + more if names else "none"
@@ -137,7 +138,7 @@ def listed(keys: Iterable[Any]) -> str:
 
 @contextmanager
 def tensors_only() -> Iterator[None]:
-    """Have every ``torch.load`` of other libraries refuse what is more than tensors, whatever they ask for."""
+    """Make every ``torch.load`` in the block, of other libraries too, refuse anything but tensors."""
     before = os.environ.get(FORCED)
     os.environ[FORCED] = "1"
     try:

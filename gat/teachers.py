@@ -68,7 +68,7 @@ def timm_model(name: str, weights: str | None, input_px: int) -> nn.Module:
 
             state = checkpoint_filter_fn(state, model)  # resizes the position embedding to the input
         model.load_state_dict(state)
-    except Exception as error:  # ours, torch's and timm's
+    except Exception as error:  # errors of this code, torch and timm
         there = f"; its keys are {listed(state)}" if state else ""
         raise UserError(f"teacher.weights={weights}: not the weights of {name} ({first_line(error)}{there})") from error
     return model.requires_grad_(False).eval()
@@ -217,7 +217,7 @@ def allocated(file: Path, shape: tuple[int, ...]) -> "np.memmap[Any, np.dtype[np
 def _fill_cache(
     files: list[Path], data: PreparedSet, teacher: Teacher, workers: int | None, device: torch.device
 ) -> None:
-    """Compute and write the tokens: on disk from the beginning, so that memory is bounded."""
+    """Compute the tokens and write them to disk batch by batch, so that memory is bounded."""
     for file in files:
         remove_leftovers(file)
     count = len(data)

@@ -298,7 +298,7 @@ def test_channels_that_cannot_be(channels: list[int]) -> None:
 
 @pytest.mark.parametrize("how", [{"variant": "fp16"}, {"max_shard_size": "20KB"}, {"safe_serialization": False}])
 def test_as_diffusers_may_have_written_it(tmp_path: Path, how: dict[str, Any]) -> None:
-    """As a variant, in shards, as a pickle."""
+    """Diffusers' layouts load: with a variant, in shards, or as a pickle."""
     model = random_autoencoder()
     model.save_pretrained(tmp_path, **how)
     assert not (tmp_path / "diffusion_pytorch_model.safetensors").exists()

@@ -104,14 +104,14 @@ HEADERS: dict[str, Callable[[dict[str, Any]], None]] = {
 def test_a_changed_header_is_found(tmp_path: Path, what: str) -> None:
     save_checkpoint(tmp_path / "c", on_host(trained(1)), 1, "me")
     with_header(tmp_path / "c", lambda header: header.update(header))
-    assert load_checkpoint(tmp_path / "c", make_networks(), "me") == 1  # written otherwise, it says the same
+    assert load_checkpoint(tmp_path / "c", make_networks(), "me") == 1  # another header with the same content
     with_header(tmp_path / "c", HEADERS[what])
     with pytest.raises(DamagedCheckpointError, match="its content does not match its checksum"):
         load_checkpoint(tmp_path / "c", make_networks(), "me")
 
 
 def test_a_checkpoint_of_an_earlier_version_is_read(tmp_path: Path) -> None:
-    """Its checksum is of step, identity, and every key and its bytes."""
+    """Earlier checksums cover step, identity, and every key with its bytes."""
     save_checkpoint(tmp_path / "c", on_host(trained(1)), 1, "me")
     digest = hashlib.sha256(b"1 me")
     for key, value in sorted(load_file(tmp_path / "c").items()):

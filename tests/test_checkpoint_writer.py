@@ -1,4 +1,4 @@
-"""Checkpoints written while training goes on: of their step, whole, in order, and errors are not lost."""
+"""Checkpoints written while training continues: each of its own step, whole, in order, with no error lost."""
 
 import threading
 import time
@@ -58,15 +58,15 @@ def test_errors_are_raised_once_the_write_has_failed() -> None:
 
     with CheckpointWriter() as writer:
         writer.start(fail)
-        writer.check()  # not yet
+        writer.check()  # no error yet
         go.set()
         with pytest.raises(UserError, match="disk full"):
             until(checked, patience_s=30)
-        writer.finish()  # it is raised once
+        writer.finish()  # raised only once
 
 
 class Slow:
-    """Writes that take a moment, and what they have done."""
+    """Slow writes, and a list of those that are done."""
 
     def __init__(self) -> None:
         self.done: list[int] = []

@@ -109,7 +109,7 @@ def test_classifier_of_a_prepared_set(tmp_path: Path, digits: Labelled, monkeypa
 
 
 def test_one_class(digits: Labelled) -> None:
-    """Of a large set, all whose images that are looked at may be of one class."""
+    """Of a large set only some images are used, which may all be of one class."""
     images = digits[0][:20]
     with pytest.raises(UserError, match=r"20 images are too few .*1 class.*: set evaluation\.classifier=false"):
         ClassRecognizer(images, np.zeros(20, np.int64))

@@ -104,7 +104,7 @@ def test_a_distance_that_is_none_is_no_number(value: float, at: str) -> None:
     ("lost", "seeds", "expected"), [(3, 3, OPEN), (4, 4, HOLDS), (7, 8, HOLDS), (2, 8, OPEN), (0, 8, SAME)]
 )
 def test_arms_of_which_runs_diverged_are_ranked(lost: int, seeds: int, expected: str) -> None:
-    """Against none: p is 2 of 20 permutations for 3 of 3, 2 of 70 for 4 of 4; for 2 of 8 the others are level."""
+    """The other arm loses none: p is 2 of 20 permutations for 3 lost of 3, 2 of 70 for 4 of 4; with 2 of 8 it stays open."""
     finished = [*spread(0.0, 0.01), *spread(0.0, 0.01)]
     ends = runs("b", finished[: seeds - lost])
     ends += [row | {"seed": 20 + i} for i, row in enumerate([*runs("b", None)] * 3)][:lost]
@@ -115,7 +115,7 @@ def test_arms_of_which_runs_diverged_are_ranked(lost: int, seeds: int, expected:
 
 
 def test_the_distances_of_the_runs_that_did_not_diverge_count() -> None:
-    """One run of four diverged: alone p is 1 by how many did; all others above the other arm's: 2 of 70 permutations."""
+    """One run of four diverged: by counts alone p is 1; with all other distances larger too, 2 of 70 permutations."""
     ends = [*runs("b", spread(1.0, 0.1)[:3]), *({**row, "seed": 3} for row in runs("b", None))]
     found = decide(TEST, evidence(runs("a", spread(0.0, 0.1)), ends, planned=4))
     assert found.levels is not None
@@ -124,7 +124,7 @@ def test_the_distances_of_the_runs_that_did_not_diverge_count() -> None:
 
 
 def test_arms_evaluated_at_other_parts_of_their_length_do_not_compare() -> None:
-    """Curves that fall alike: the arm without the step before the last would seem better. Twice the length does compare."""
+    """Of two equal curves, the one without the last step but one would seem better. Runs of twice the length compare."""
     a = curves()
     fewer, longer = ([row | {"arm": "b"} for row in rows] for rows in (curves(seed0=[6], seed1=[6]), curves()))
     longer = [row | {"step": 2 * row["step"]} for row in longer]

@@ -1,4 +1,4 @@
-"""Files that a crash, a full disk or an editor has damaged: one line that names the file and what to do."""
+"""Files damaged by a crash, a full disk or an editor: one line names the file and the remedy."""
 
 import json
 import re
@@ -56,7 +56,7 @@ def test_damage_is_one_line(tmp_path: Path, name: str, content: bytes) -> None:
 
 @pytest.mark.parametrize("content", [*DAMAGE[:5], *DAMAGE[6:]], ids=lambda content: repr(content[:12]))
 def test_damaged_protocols_are_one_line(tmp_path: Path, content: bytes) -> None:
-    """An empty object is none: a run has no protocols before its first evaluation."""
+    """An empty object is not damaged: a run has no protocols before its first evaluation."""
     (tmp_path / "protocols.json").write_bytes(content)
     refused(tmp_path, "protocols.json", read_protocols)
 
@@ -137,15 +137,13 @@ def test_numbers_of_another_type_are_told_before_they_are_shown(tmp_path: Path) 
 
 
 def test_metrics_that_are_shorter_than_the_checkpoint(small: SmallConfig, tmp_path: Path) -> None:
-    """As after a power cut, or from a copy of another time: the lines in between would be missing for good."""
+    """After a power cut, or with an older copy, the lines up to the checkpoint would be missing for good."""
     run(small())
     (tmp_path / "run" / "record.json").unlink()  # as if it had not ended
     metrics = tmp_path / "run" / "metrics.jsonl"
     whole = metrics.read_text().splitlines(keepends=True)
     metrics.write_text("".join(whole[:3]))
-    told = (
-        r"metrics\.jsonl: lacks step 4, which it had before step-00000004\.safetensors: restore it .* remove that check"
-    )
+    told = r"metrics\.jsonl: lacks step 4, which was logged before step-00000004\.safetensors: restore it .* remove that"
     for steps in (4, 6):
         with pytest.raises(UserError, match=told):
             run(small(f"training.total_steps={steps}"))

@@ -76,7 +76,7 @@ def test_what_it_cannot_be_trained_on(tmp_path: Path) -> None:
 
 
 def one_class(folder: Path) -> tuple[str, ...]:
-    """Overrides of a small run on eight images of one class."""
+    """Return the overrides of a small run on eight images of one class."""
     write_image_folder(folder / "images", ("faces",), 8)
     paths = (f"data.root={folder}/images", f"paths.prepared={folder}/prepared", f"paths.run={folder}/run")
     return (*SMALL, *paths, "teacher=none", "objective.alignment_weight=0")
@@ -92,7 +92,7 @@ def test_one_class_is_told_before_its_images_are_prepared(tmp_path: Path, settin
 
 
 def test_one_class_has_no_class_accuracy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line says so before the images are prepared; the run ends with its other numbers."""
+    """A warning comes before the images are prepared; the run ends with its other numbers."""
     config = compose_config(*one_class(tmp_path), "evaluation.classifier=true")
     line = pytest.warns(UserWarning, match="one class: class accuracy .* is left out")
     with monkeypatch.context() as patch:

@@ -245,7 +245,7 @@ def test_a_sweep_that_was_run_on_two_machines(tmp_path: Path, trained: Path, few
 def test_two_machines_that_diagnose_at_once_lose_no_rows(
     tmp_path: Path, trained: Path, few: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second writes its table while the first measures."""
+    """The second process writes its table while the first one measures."""
     swept(tmp_path / "one", trained)
     second = swept(tmp_path / "two", trained)
     replace(second, entries=[replace(second.entries[0], seed=1)]).write()

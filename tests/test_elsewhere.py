@@ -44,7 +44,7 @@ def one_machine_each(monkeypatch: pytest.MonkeyPatch, **second: Any) -> list[lis
 
 
 def test_two_machines_that_gather_at_once_lose_no_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second begins when the first has read the table and not yet written it."""
+    """The second process begins when the first has read the table, but not yet written it."""
     one_machine_each(monkeypatch)
     TABLE.unlink()
     second = threading.Thread(target=collect, args=(monkeypatch, "two"))

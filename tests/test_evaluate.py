@@ -115,7 +115,7 @@ def test_what_is_measured_is_kept_and_not_measured_again(
 def test_two_evaluations_at_once_lose_nothing(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str
 ) -> None:
-    """The second ends while the first has sampled and not yet measured, and removes the features that they share."""
+    """The second one ends after the first has sampled and before it measures, and deletes the features that they share."""
     typed, make = typed_for(trained, tmp_path), features.SampleFeatures.make
 
     def meanwhile(self: features.SampleFeatures) -> None:
@@ -134,7 +134,7 @@ def test_what_a_cut_off_evaluation_left_is_told_beside_the_numbers(trained: Path
     left.mkdir()
     record = evaluate(*typed_for(trained, tmp_path), "measure.metrics=[frechet]")
     assert (
-        f"features of an evaluation under way or cut off, whose command goes on from them: {left}"
+        f"features of an unfinished evaluation, which continues from them if its command is started again: {left}"
         in evaluating.table(record)
     )
     left.rmdir()
@@ -167,7 +167,9 @@ def test_a_damaged_shard_is_made_again(trained: Path, tmp_path: Path, monkeypatc
 
     with monkeypatch.context() as patched:
         patched.setattr(features, "save_tensors", cut)
-        with pytest.raises(UserError, match=r"shard-00000\.safetensors: is damaged and was removed: start the same"):
+        with pytest.raises(
+            UserError, match=r"shard-00000\.safetensors: was damaged, and has been deleted: start the same"
+        ):
             evaluate(*typed)
     assert evaluate(*typed)["numbers"].keys() == {NAME.format(8)}
 
@@ -361,5 +363,5 @@ def test_there_are_no_jobs_to_launch(name: str, capsys: pytest.CaptureFixture[st
     with pytest.raises(SystemExit) as stopped:
         not_many([f"experiments/{name}", "-m", "checkpoint=x"])
     assert stopped.value.code == 2
-    assert capsys.readouterr().err.startswith(f"error: {name} launches no jobs: leave -m away")
+    assert capsys.readouterr().err.startswith(f"error: {name} launches no jobs: leave out -m")
     assert "not_many(sys.argv)" in (ROOT / "experiments" / name).read_text()

@@ -17,7 +17,7 @@ def test_ctrl_c_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def line(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """What run.py says of a mistake: one line, with exit code 2."""
+    """Return the one line that run.py prints for a mistake, with exit code 2."""
     monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
     with pytest.raises(SystemExit) as ended:
         experiments.run.main()

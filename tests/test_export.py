@@ -62,7 +62,7 @@ def test_the_card_has_the_runs_numbers_with_their_protocol(trained: Path, export
 
 
 def test_no_file_of_an_export_names_a_local_path(trained: Path, exported: Path, tmp_path: Path) -> None:
-    """Nor one that was read again and written elsewhere."""
+    """A pipeline that is loaded and saved again names no local path either."""
     GATPipeline.from_pretrained(exported).save_pretrained(tmp_path / "again")
     for folder in (exported, tmp_path / "again"):
         for file in (file for file in folder.rglob("*") if file.is_file()):

@@ -102,7 +102,7 @@ def test_unknown_extractor() -> None:
 
 def test_missing_weights_without_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     attempts = without_network(monkeypatch, tmp_path)
-    with pytest.raises(UserError, match=r"evaluation\.extractor='inception-v3-compat' cannot be had \(.*\)") as told:
+    with pytest.raises(UserError, match=r"evaluation\.extractor='inception-v3-compat' cannot be loaded \(.*\)") as told:
         make_extractor("inception-v3-compat", None, CPU)
     assert "set evaluation.extractor_weights=FILE, or use evaluation.extractor=efficientnet-lite0" in str(told.value)
     assert "\n" not in str(told.value)
@@ -114,5 +114,5 @@ def test_weights_file_missing_or_damaged(tmp_path: Path, content: bytes | None) 
     file = tmp_path / "inception.pth"
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(UserError, match=r"weights of evaluation\.extractor='inception-v3-compat' cannot be had"):
+    with pytest.raises(UserError, match=r"weights of evaluation\.extractor='inception-v3-compat' cannot be loaded"):
         make_extractor("inception-v3-compat", str(file), CPU)

@@ -45,7 +45,7 @@ def test_two_writers_at_once(tmp_path: Path) -> None:
 
 
 def test_leftovers_are_half_written_files_of_that_name_alone(tmp_path: Path) -> None:
-    """A folder, a longer name, a suffix that is no hexadecimal number and a name that is a pattern are left alone."""
+    """A folder, a longer name, a suffix that is not hexadecimal and a name with wildcards are left alone."""
     kept = [".b[1].json.notes123", ".b[1].json.0123abcde", ".b1.json.0123abcd", ".c.json.0123abcd"]
     for name in (*kept, ".b[1].json.0123abcd"):
         (tmp_path / name).touch()
@@ -55,7 +55,7 @@ def test_leftovers_are_half_written_files_of_that_name_alone(tmp_path: Path) -> 
 
 
 def text_calls_without_encoding(source: str) -> list[int]:
-    """Lines of calls that read or write text by the locale's encoding (modes are literals everywhere)."""
+    """Return the lines of calls that use the locale's encoding for text (modes are literals everywhere)."""
     lines = []
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Call):

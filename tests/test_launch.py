@@ -231,7 +231,7 @@ def test_mistakes_are_told_before_anything_is_submitted(
     assert "launch.to=slurm, but this machine has no sbatch" in answer("sweep=repa", "launch.to=slurm")
     assert "training.batch_size=4 is not divisible by 3 processes" in answer("sweep=repa", "study.processes=3")
     assert "launch.to='cloud' is unknown" in answer("sweep=repa", "launch.to=cloud")
-    assert "study.effect=1.0000001 at study.scatter=0.18 takes more than 10000 seeds: raise the effect" in answer(
+    assert "study.effect=1.0000001 at study.scatter=0.18 takes more than 10000 seeds: raise study.effect" in answer(
         "sweep=mng", "study.effect=1.0000001", "study.scatter=0.18"
     )
     assert "error: study.effect=nan must be finite and above 1" in answer("sweep=mng", "study.effect=nan")
@@ -251,7 +251,7 @@ def test_mistakes_are_told_before_anything_is_submitted(
 
 @pytest.mark.parametrize("setting", ["paths.runs=10%subset", "study.name=50%j", "sweep.name=a%tb"])
 def test_a_percent_sign_in_a_path_of_logs_is_refused(typed: Command, tmp_path: Path, setting: str) -> None:
-    """sbatch and submitit would put numbers in its place, and the job's log and result would lie elsewhere."""
+    """sbatch and submitit would replace it, and the job's log and result would be written elsewhere."""
     code, _, errors = typed("sweep=repa", setting)
     assert code == 2
     assert setting.partition("=")[2] in errors
@@ -267,7 +267,7 @@ def test_a_sweep_without_m_is_refused(
     monkeypatch.setattr(sys, "argv", ["run.py", "sweep=mng", "study=mini"])
     with pytest.raises(SystemExit):
         experiments.run.main()
-    assert "sweep=mng is many runs: launch them with -m" in capfd.readouterr().err
+    assert "sweep=mng has many runs: add -m" in capfd.readouterr().err
 
 
 def test_slurm_where_there_is_sbatch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,7 +318,7 @@ def test_a_task_per_gpu() -> None:
     assert shape(2, 8) == {"nodes": 1, "tasks_per_node": 2, "gpus_per_node": 2} | day
     assert shape(3, 8, on_gpu=False) == {"nodes": 1, "tasks_per_node": 3} | day
     assert shape(3, 8, on_gpu=False, cpus_per_process=2, mem_gb=4)["cpus_per_task"] == 2
-    assert shape(8, 8, mem_gb=0)["mem_gb"] == 0  # SLURM's word for the node's whole memory
+    assert shape(8, 8, mem_gb=0)["mem_gb"] == 0  # to SLURM, the node's whole memory
     study = StudyConfig(**dict(composed(["study=mini"]).study))
     assert study.mem_gb == 4
     whole = ClusterConfig(**dict(composed([]).cluster) | {"mem_gb": 0, "cpus_per_task": 3})
@@ -332,7 +332,7 @@ def test_a_task_per_gpu() -> None:
 
 @pytest.fixture
 def sbatch_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
-    """What sbatch would be given for eight GPUs and these overrides: its options."""
+    """Return a function from overrides to the options that sbatch would get for eight GPUs."""
     for name in ("sbatch", "srun"):
         (tmp_path / "bin" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "bin" / name).write_text(f'#!/bin/sh\ncp "$1" {tmp_path}/script\necho Submitted batch job 7\n')
@@ -376,7 +376,7 @@ def test_any_option_of_sbatch_on_the_command_line(sbatch_script: Callable[..., l
 
 
 def test_time_limits_as_slurm_writes_them() -> None:
-    """By sbatch's manual: minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM, D-HH:MM:SS; seconds are rounded up."""
+    """The formats are those of sbatch's manual: minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM, D-HH:MM:SS; seconds round up."""
     given = ("90", "90:00", "90:01", "24:00:00", "0:30:30", "1-12", "1-00:30", "1-00:00:00", "2-01:02:03")
     assert [slurm.minutes(limit) for limit in given] == [90, 90, 91, 1440, 31, 2160, 1470, 1440, 2943]
     for limit in ("0", "00:00:00", "-5", "1 day", "1-", "1.5", "UNLIMITED"):

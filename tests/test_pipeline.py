@@ -167,7 +167,7 @@ def test_mistakes_in_a_call(pipe: GATPipeline, labels: Any, options: dict[str, A
 
 
 def test_a_tuple_of_generators_is_refused(pipe: GATPipeline) -> None:
-    """PyTorch's sampler takes it for one generator."""
+    """PyTorch's sampler would take the tuple for one generator."""
     with pytest.raises(
         UserError, match=r"^generator=\(<torch.*\) must be a torch\.Generator, or a list with one per image$"
     ):
@@ -190,9 +190,9 @@ def test_label_ids_of_what_is_no_name(pipe: GATPipeline) -> None:
     [
         ({"truncation": -0.1}, "truncation=-0.1 must be a number from 0 (off) to 1"),
         ({"truncation": "0.3"}, "truncation='0.3' must be a number from 0 (off) to 1"),
-        ({"latent_scale": 0.0}, "latent_scale=0.0 must be a positive number"),
-        ({"latent_scale": "1"}, "latent_scale='1' must be a positive number"),
-        ({"id2label": ["crane"]}, "id2label=['crane'] must be names by class number, or None"),
+        ({"latent_scale": 0.0}, "latent_scale=0.0 must be a finite number above 0"),
+        ({"latent_scale": "1"}, "latent_scale='1' must be a finite number above 0"),
+        ({"id2label": ["crane"]}, "id2label=['crane'] must be a mapping from class numbers to names, or None"),
         ({"id2label": {"a": "crane"}}, "id2label: {'a': 'crane'} must be a class number with its name"),
         ({"id2label": {0: 3}}, "id2label: {0: 3} must be a class number with its name"),
         ({"id2label": {4: "crane"}}, "id2label: there is no class 4: this generator has 4 classes, 0 to 3"),

@@ -199,7 +199,7 @@ def test_interrupted_training_begins_anew(case: Case, monkeypatch: pytest.Monkey
 
 
 def test_autoencoder_that_cannot_be_read_costs_no_part(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Damaged, or unreadable this once: the parts that were made with it stay, and the line says how to go on."""
+    """If it is damaged, or cannot be read once, the finished parts stay, and the message gives the remedy."""
     folder = planned(case, TINY).folder
     (folder / "part-00000.arrow").write_bytes(b"days of work")
     names, weights = names_in(folder), folder / "autoencoder" / "diffusion_pytorch_model.safetensors"
@@ -223,7 +223,7 @@ def test_autoencoder_that_cannot_be_read_costs_no_part(case: Case, monkeypatch: 
 
 
 def test_training_that_fails_removes_only_a_plan_of_this_call(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A plan that an interrupted call left may be another process's, and stays."""
+    """A plan left by an interrupted call stays, as it may be another process's."""
     case.corrupt("bee/1.png")
     with pytest.raises(UserError, match="1 of 12 images are corrupt"):
         planned(case, TINY)
@@ -235,7 +235,7 @@ def test_training_that_fails_removes_only_a_plan_of_this_call(case: Case, monkey
             planned(case, TINY)
     case.corrupt("bee/1.png")
     folder = prepared_folder(case.data, TINY, case.cache)
-    with pytest.raises(UserError, match=rf"corrupt.* \(where files are removed or added, delete {folder}\)$"):
+    with pytest.raises(UserError, match=rf"corrupt.* \(if you then add or remove files, also delete {folder}\)$"):
         planned(case, TINY)
     assert names_in(folder) == {"plan.json", "files.feather"}
     case.mend()
@@ -273,8 +273,8 @@ def test_one_plans_the_others_wait(case: Case, monkeypatch: pytest.MonkeyPatch) 
         ({"encode_precision": "fp16"}, r"autoencoder\.encode_precision='fp16' is unknown: choose one of fp32, bf16"),
         ({"path": None}, r"autoencoder\.path is not set: give a hub name such as"),
         ({"path": "/nowhere/at/all"}, r"/nowhere/at/all' cannot be loaded"),
-        ({"kind": "tiny", "train_images": 0}, r"autoencoder\.train_images=0 and autoencoder\.lr=.* train no tiny"),
-        ({"kind": "tiny", "lr": 0.0}, r"autoencoder\.lr=0\.0 train no tiny autoencoder: both must be above 0"),
+        ({"kind": "tiny", "train_images": 0}, r"autoencoder\.train_images=0 and autoencoder\.lr=.* cannot train the"),
+        ({"kind": "tiny", "lr": 0.0}, r"autoencoder\.lr=0\.0 cannot train the tiny autoencoder: set both above 0"),
         ({"kind": "tiny", "channels": [8, 12, 8]}, r"autoencoder\.channels=.* must be multiples of 8"),
     ],
 )
@@ -321,7 +321,7 @@ def test_what_a_killed_planning_left_is_removed(case: Case) -> None:
 
 
 def test_what_a_user_keeps_beside_the_set_is_left_alone(case: Case) -> None:
-    """A backup of the set, of which planning finds nothing."""
+    """A user's backup of the set does not disturb planning, and stays."""
     backup, notes = (case.cache / f".{case.folder.name}.{end}" for end in ("20250101", "markdown"))
     backup.mkdir(parents=True)
     (backup / "manifest.json").write_text("all of it")

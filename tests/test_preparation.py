@@ -105,8 +105,8 @@ def test_unfinished(folder: Path, answer: Answer) -> None:
         (("data.root=nowhere",), "data.root=nowhere: cannot be read"),
         (("data.image_format=jpeg",), "data.image_format=jpeg is never lossless: set data.image_quality"),
         (("loader.workers=-1",), "loader.workers=-1"),
-        (("prepare.shards=2",), "prepare.shards=2 is for -m"),
-        (("prepare.action=status", "-m"), "prepare.action=status makes no jobs: leave -m away"),
+        (("prepare.shards=2",), "prepare.shards=2 needs -m"),
+        (("prepare.action=status", "-m"), "prepare.action=status makes no jobs: leave out -m"),
         (("launch.to=local", "-m"), "-m makes jobs for SLURM"),
         (("prepare.shards=0", "-m"), "prepare.shards=0 must be at least 1"),
     ],
@@ -124,7 +124,7 @@ def test_a_percent_sign_in_a_path_of_logs_is_refused(
     monkeypatch.setattr(slurm, "is_here", lambda: True)
     code, errors = answer(*DATA, "paths.runs=50%j", "-m")
     assert code == 2
-    assert "50%j: SLURM and submitit put numbers in the place of %" in errors
+    assert "50%j: holds %, which SLURM and submitit replace" in errors
     assert not (folder / "50%j").exists()
 
 

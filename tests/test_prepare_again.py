@@ -180,7 +180,7 @@ def test_corrupt_images_are_counted_and_the_first_named(case: Case) -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_name_of_two_lines_is_shown_escaped_and_whole(case: Case, workers: int) -> None:
-    """Corrupt, left out, and gone since the files were listed."""
+    """The image is corrupt, is skipped, or has disappeared since the files were listed."""
     file = case.root / "ant" / "a\nb.png"
     shown = f"{case.root}/ant/a\\nb.png: "
     file.write_bytes(b"no image")

@@ -139,11 +139,11 @@ def refused(where: Path | str, message: str) -> None:
 
 def test_a_discriminator(tmp_path: Path, reference: Vectors) -> None:
     state = section(reference, "discriminator.")
-    refused(write_checkpoint(tmp_path / "d.pt", state), r"d\.pt: holds a discriminator, which draws nothing")
+    refused(write_checkpoint(tmp_path / "d.pt", state), r"d\.pt: holds a discriminator, which cannot generate")
     save_file({key: value.float() for key, value in state.items()}, tmp_path / "d.safetensors")
-    refused(tmp_path / "d.safetensors", r"d\.safetensors: holds a discriminator, which draws nothing")
+    refused(tmp_path / "d.safetensors", r"d\.safetensors: holds a discriminator, which cannot generate")
     content = {key: value for key, value in training_checkpoint(reference).items() if key in ("discriminator", "args")}
-    refused(write_checkpoint(tmp_path / "only.pt", content), r"only\.pt: holds a discriminator, which draws nothing")
+    refused(write_checkpoint(tmp_path / "only.pt", content), r"only\.pt: holds a discriminator, which cannot generate")
 
 
 def test_other_things(tmp_path: Path, reference: Vectors, trained: Path) -> None:
@@ -184,7 +184,7 @@ def test_a_pipeline_folder_that_is_not_whole(tmp_path: Path, reference: Vectors)
 
 
 def test_position_codes_that_are_lost(tmp_path: Path, reference: Vectors) -> None:
-    """They are trained: those that training starts from are no substitute."""
+    """Position codes are trained, so their initial values cannot replace them."""
     folder = write_conversion(tmp_path / "conversion", reference)
     generator = load_generator(section(reference, "generator.")).float()
     state = generator.state_dict()
@@ -197,7 +197,7 @@ def test_position_codes_that_are_lost(tmp_path: Path, reference: Vectors) -> Non
 
 
 def sharded(folder: Path, state: Vectors, kind: str) -> None:
-    """Two shards and their index, or one file, as diffusers names them; ``kind`` is what stands before the suffix."""
+    """Write two shards and their index, or one file, under diffusers' names; ``kind`` stands before the suffix."""
     variant, _, suffix = kind.rpartition(".")
     stem, of = "diffusion_pytorch_model" + (f".{variant}" if variant else ""), f".{variant}" if variant else ""
     names = sorted(state)
@@ -251,9 +251,9 @@ def test_parts_that_are_missing_or_left_to_choose(tmp_path: Path, reference: Vec
     state = load_file(weights)
     for variant in ("bf16", "fp16"):
         save_file(state, weights.with_name(f"diffusion_pytorch_model.{variant}.safetensors"))
-    load_pretrained(str(folder))  # that of no variant
+    load_pretrained(str(folder))  # takes the file without a variant
     weights.unlink()
-    refused(folder, "generator: holds the variants bf16, fp16: leave one there")
+    refused(folder, "generator: holds the variants bf16, fp16: keep only one")
     for file in weights.parent.glob("*.safetensors"):
         file.unlink()
     sharded(weights.parent, state, "safetensors")
@@ -264,7 +264,7 @@ def test_parts_that_are_missing_or_left_to_choose(tmp_path: Path, reference: Vec
 
 
 def test_shards_lie_in_their_folder(tmp_path: Path, reference: Vectors) -> None:
-    """Whatever an index says, nothing outside is opened."""
+    """No file outside the folder is opened, whatever the index names."""
     folder = write_conversion(tmp_path / "GAT", reference)
     weights = folder / "generator" / "diffusion_pytorch_model.safetensors"
     weights.rename(tmp_path / "w.safetensors")
@@ -275,7 +275,7 @@ def test_shards_lie_in_their_folder(tmp_path: Path, reference: Vectors) -> None:
 
 def test_a_generator_of_ours_alone_names_what_it_lacks(tmp_path: Path, reference: Vectors) -> None:
     save_file(load_generator(section(reference, "generator.")).float().state_dict(), tmp_path / WEIGHTS)
-    refused(tmp_path, r"is a part of a pipeline, without its model_index\.json and its autoencoder: give the folder of")
+    refused(tmp_path, r"is one part of a pipeline, without model_index\.json and the autoencoder: give the folder of")
 
 
 def test_a_hub_name_without_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

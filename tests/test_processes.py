@@ -48,7 +48,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(overrides: list[str], folder: Path, command: Sequence[str] = (str(SCRIPT),)) -> list["subprocess.Popen[str]"]:
-    """Two processes with torchrun's environment; ``RANK`` in ``overrides`` stands for each one's."""
+    """Start two processes in torchrun's environment; ``RANK`` in ``overrides`` is replaced by each one's rank."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -112,7 +112,7 @@ def test_two_processes_with_the_terms_of_successors(one: Path) -> None:
     assert [process.returncode for process in processes] == [0, 0], outputs
     compared = ("d_loss", "g_loss", "alignment", "consistency")  # sample_rms is a mean of roots: not the same in parts
     paths = one / "one-more", one / "two-more"
-    assert_same_trajectory(*paths, tolerance=2e-3, compared=compared, atol=1e-4)  # 3.1e-5 was seen
+    assert_same_trajectory(*paths, tolerance=2e-3, compared=compared, atol=1e-4)  # 3.1e-5 was observed
     first, expected = (metrics_of(one / name)[0] for name in ("two-more", "one-more"))
     for name in ("ar1", "ar2", "generator_alignment"):
         assert first[name] == pytest.approx(expected[name], rel=1e-3), name
@@ -158,7 +158,7 @@ main()
 
 @pytest.mark.slow
 def test_all_wait_until_an_interrupted_run_is_saved(one: Path) -> None:
-    """One that left earlier would have torchrun end the main one, which still saves."""
+    """If one exited earlier, torchrun would kill the main process, which is still saving."""
     run = one / "waiting"
     overrides = [*overrides_in(one, run.name), "training.total_steps=5000", "training.checkpoint_steps=5000"]
     processes = start([*overrides, "evaluation.samples=0"], one, ("-c", HELD_SAVE))
@@ -219,7 +219,7 @@ with exits(), processes.joined(compose_config("training.device=cpu")) as joined:
 
 @pytest.mark.parametrize(("ends", "code"), [("killed", -signal.SIGKILL), ("error", EXIT_USER_ERROR)])
 def test_a_process_that_no_error_reaches_ends_when_another_has(tmp_path: Path, ends: str, code: int) -> None:
-    """As one that waits for NCCL, which is silent about a peer's death."""
+    """A process that waits for NCCL gets no error when another one dies."""
     processes = start([ends], tmp_path, ("-c", DEAF))
     for process in processes:
         assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""Progress where nobody sees a bar: in a file or a job's log."""
+"""Progress where a bar cannot be shown: in a file or a job's log."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def test_lines_at_once_at_each_interval_and_at_the_end(
 ) -> None:
     with Progress(total=3, desc="preparing", unit="image") as shown:
         first = capsys.readouterr().err
-        assert first.startswith("preparing: 0 of 3, 00:00 gone, ")
+        assert first.startswith("preparing: 0 of 3, 00:00 elapsed, ")
         assert first.count("\n") == 1
         shown.update()
         assert not capsys.readouterr().err

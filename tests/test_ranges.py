@@ -1,4 +1,4 @@
-"""Numbers that no setting can have are refused in one line that names the setting, whichever field it is."""
+"""Ranges: in every numeric field, an impossible number is refused in one line that names the setting."""
 
 import dataclasses
 import math
@@ -22,7 +22,7 @@ def holds_numbers(hint: Any) -> bool:
 
 
 def number_fields(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted name and type of every field of numbers, in dataclasses within too."""
+    """Yield the dotted name and type of every numeric field, also in nested dataclasses."""
     for name, hint in get_type_hints(kind, include_extras=True).items():
         if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             yield from number_fields(hint, f"{prefix}{name}.")
@@ -35,7 +35,7 @@ FIELDS = [*number_fields(ExperimentConfig), *number_fields(ClaimConfig), *number
 
 @pytest.mark.parametrize("name", [name for name, _ in FIELDS])
 def test_every_number_states_its_range(name: str) -> None:
-    """It excludes what is not finite, whole numbers that 64 bits do not hold, and negative ones (but of a list's index)."""
+    """Ranges exclude infinity, NaN, integers beyond 64 bits, and negative ones (except a layer's index)."""
     allowed = range_of(dict(FIELDS)[name])
     assert allowed is not None
     assert allowed.least >= 0 or allowed.above >= 0 or name == "teacher.layer"
@@ -148,7 +148,7 @@ def test_ranges_hold_within_lists_and_dictionaries_and_bounds_belong_where_they_
 
 
 def test_omegaconf_reads_the_types_through_their_ranges() -> None:
-    """Otherwise a text, or half a number, would pass."""
+    """Otherwise text, or a fraction in an integer's field, would pass."""
     assert get_type_hints(Config)["training"] is not None
     for override in ("training.seed=1.5", "optim.also_ema_decays=[text]", "training.keep_steps=text"):
         with pytest.raises(Exception, match=r"could not be converted to (Integer|Float)|Error merging"):

@@ -1,4 +1,4 @@
-"""The authors' release beside ours: what is refused, and (with RELEASE=FOLDER, a checkout of it) that both agree."""
+"""The authors' release beside ours: refused settings, and (with RELEASE=FOLDER, a checkout) agreement of both codes."""
 
 import os
 from dataclasses import replace
@@ -60,14 +60,14 @@ def test_a_training_again_replaces_its_rows_alone() -> None:
 
 
 def test_ratio_of_the_last_third() -> None:
-    """Steps 3 of 1, 2, 3 count: the release's 200 and 400 over ours, 100 and 200; earlier distances do not."""
+    """Only step 3 of 1, 2, 3 counts: 200 and 400 of the release over our 100 and 200."""
     late = {("ours", 0): 100.0, ("ours", 1): 200.0, ("the release", 0): 200.0, ("the release", 1): 400.0}
     rows = [
         {"schedule": "flat", "seed": seed, "code": code, "step": step, "distance": value if step == 3 else 7.0}
         for (code, seed), value in late.items()
         for step in (1, 2, 3)
     ]
-    # both scatter by log 2: standard error 0.4901, two degrees of freedom, quantile 4.303: 2 exp(-+2.109)
+    # the logarithms of both differ by log 2: standard error 0.4901, two degrees of freedom, quantile 4.303: 2 exp(-+2.109)
     assert "2.00 times ours (0.24 to 16.48; 2 and 2 seeds)" in summary(pd.DataFrame(rows))
     assert "times ours" not in summary(pd.DataFrame(rows[:6] + rows[9:]))
 

@@ -104,7 +104,7 @@ def test_further_averages_are_measured_beside(small: SmallConfig, tmp_path: Path
 
 @pytest.mark.parametrize("decays", ["[0.5]", "[0.9, 0.9]"])
 def test_averages_that_are_asked_for_twice(small: SmallConfig, decays: str) -> None:
-    with pytest.raises(UserError, match=r"optim\.also_ema_decays=\[.*: each must be other than optim\.ema_decay=0\.5"):
+    with pytest.raises(UserError, match=r"optim\.also_ema_decays=\[.*: each must differ from optim\.ema_decay=0\.5"):
         run(small("optim.ema_decay=0.5", f"optim.also_ema_decays={decays}"))
 
 

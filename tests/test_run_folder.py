@@ -167,7 +167,7 @@ def test_second_process_is_kept_out(default_config: Config, tmp_path: Path) -> N
     first, second = (folder_in(default_config, tmp_path / "run") for _ in range(2))
     with first.held(), pytest.raises(UserError, match="another process is working on it"), second.held():
         pass
-    with second.held():  # the lock goes with its holder
+    with second.held():  # the lock ended with its holder
         pass
 
 

@@ -1,4 +1,4 @@
-"""A run's folder from somebody else: what its config.yaml names is not opened, and reads nothing of this machine."""
+"""A run's folder from someone else: its config.yaml can neither have files opened nor read this machine's environment."""
 
 import re
 import shutil
@@ -25,7 +25,7 @@ Theirs = Callable[..., Path]
 
 @pytest.fixture
 def theirs(trained: Path, tmp_path: Path) -> Theirs:
-    """Copies the trained run, with other values in its config.yaml."""
+    """Return a function that copies the trained run with other values in its config.yaml."""
 
     def make(**values: object) -> Path:
         folder = tmp_path / "theirs"
@@ -52,7 +52,7 @@ def test_weights_that_a_run_names_are_not_opened(theirs: Theirs, trained: Path, 
     overrides = [f"run={run}", f"paths.prepared={trained}/prepared", f"out={tmp_path}/out"]
     with pytest.raises(UserError, match=r"config\.yaml: names evaluation\.extractor_weights='.*evil\.pth'") as refused:
         evaluate(composed(*overrides), overrides)
-    assert "type evaluation.extractor_weights=... to have it opened" in str(refused.value)
+    assert "add evaluation.extractor_weights=... to the command to open it" in str(refused.value)
     assert not (tmp_path / "run").exists()
 
 
@@ -77,7 +77,7 @@ def test_what_a_run_names_counts_only_if_it_is_typed(theirs: Theirs, field: str,
 
 
 def test_what_our_own_settings_name_too_need_not_be_typed(theirs: Theirs) -> None:
-    """Extractors of the protocols, and the decoder of ``evaluation=paper``."""
+    """Extractors of the protocols and the decoder of ``evaluation=paper`` are opened without being typed."""
     paper = {"evaluation.decoder": "stabilityai/sd-vae-ft-ema", "evaluation.extractor": "inception-v3-compat"}
     rules = asked(theirs(**paper, **{"evaluation.also_extractors": ["classifier"]})).evaluation
     assert (rules.decoder, rules.extractor) == tuple(paper.values())
@@ -108,9 +108,7 @@ def test_a_manifest_names_no_autoencoder_of_its_own(theirs: Theirs, trained: Pat
     (folder / "autoencoder").rename(tmp_path / "vae")
     manifest = folder / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"autoencoder": "tiny"', f'"autoencoder": "{tmp_path}/vae"'))
-    with pytest.raises(
-        UserError, match=r"manifest\.json: names the autoencoder '.*vae', not that of these settings, 'tiny'"
-    ):
+    with pytest.raises(UserError, match=r"manifest\.json: names the autoencoder '.*vae', but the settings name 'tiny'"):
         opened(str(theirs()), CPU, {"paths.prepared": f"{tmp_path}/prepared"})
 
 

@@ -1,4 +1,4 @@
-"""Two commands that ask for one run folder: the later one looked before the earlier one had begun, or ended."""
+"""Two commands for one run folder: one checks it before the other has begun, or ended, the run."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,13 +23,13 @@ Meanwhile = Callable[[Config], dict[str, Any]]
 
 
 def files_in(folder: Path) -> dict[Path, bytes]:
-    """Contents of all files, by path."""
+    """Return the contents of all files by path."""
     return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
 @pytest.fixture
 def run_meanwhile(monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
-    """Have the next run find its folder free, and another command carry out ``config`` while it prepares its data."""
+    """Make the next run find its folder free, and let another command run ``config`` while it prepares its data."""
 
     def arrange(config: Config) -> dict[str, Any]:
         record: dict[str, Any] = {}
@@ -51,7 +51,7 @@ def test_a_run_that_has_ended_meanwhile_is_not_repeated(
 ) -> None:
     config = small("training.keep_checkpoints=false")
     first = run_meanwhile(config)
-    assert run(config) == first  # also the time at which it ended
+    assert run(config) == first  # including the time of its end
     assert [line["images_per_s"] for line in read_metrics(tmp_path / "run")][-1] == first["final_metrics"][
         "images_per_s"
     ]
@@ -69,7 +69,7 @@ def test_another_evaluation_of_a_run_that_has_ended_meanwhile_is_added(
 def test_a_run_of_other_settings_that_has_ended_meanwhile_is_kept(
     small: SmallConfig, tmp_path: Path, run_meanwhile: Meanwhile
 ) -> None:
-    """Without checkpoints nothing but its record tells that the folder is not free."""
+    """Without checkpoints, only the record shows that the folder is taken."""
     typed = "training.keep_checkpoints=false"
     run_meanwhile(small(typed))
     with pytest.raises(UserError, match=r"holds an ended run of other settings .*: set another paths\.run"):
@@ -107,7 +107,7 @@ def test_metrics_of_other_settings_are_kept_before_the_first_checkpoint(
 
 
 def test_all_processes_follow_what_the_main_one_finds(small: SmallConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run ends between their looks: this one, not the main one, would train by its own."""
+    """The run ends between their checks: by its own, this process would train although the main one does not."""
     found = iter([1.0, 0.0])  # ended, and lacking no numbers
 
     class Other(Processes):

@@ -1,4 +1,4 @@
-"""State dicts in the layouts that training code leaves, for every loader, and pickles that would run code for none."""
+"""State dicts: every loader reads the layouts that training code writes, and none runs the code of a pickle."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +30,7 @@ def prefixed(state: Vectors, prefix: str) -> Vectors:
 
 
 def averaged(state: Vectors) -> Vectors:
-    """As torch.optim.swa_utils.AveragedModel saves it."""
+    """Return ``state`` as torch.optim.swa_utils.AveragedModel saves it."""
     return {"n_averaged": torch.tensor(7)} | prefixed(state, "module.")
 
 
@@ -100,7 +100,7 @@ def test_what_is_found_by_hand() -> None:
     keys = ("ema", "model")
     assert state_in({"ema": {}, "model": {"module": averaged(ONE)}}, keys) == ("model.module", ONE)
     assert state_in(ONE | {"ema": None}, keys) == ("state dict", ONE)
-    with pytest.raises(ValueError, match="'weight' stands in it twice"):
+    with pytest.raises(ValueError, match="'weight' is in it twice"):
         state_in(ONE | prefixed(ONE, "module."), keys)
     itself: dict[str, Any] = {}
     itself["ema"] = itself
@@ -113,7 +113,7 @@ def test_what_is_found_by_hand() -> None:
 
 @pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch) -> list[Vectors]:
-    """The state dicts that torch-fidelity's Inception is given, in place of the real one's 24 million weights."""
+    """Collect the state dicts given to torch-fidelity's Inception, which is replaced, as it has 24 million weights."""
     seen: list[Vectors] = []
     monkeypatch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda _, state: seen.append(state))
     return seen
@@ -128,7 +128,7 @@ def test_extractor_weights_in_every_layout(tmp_path: Path, taken: list[Vectors],
 
 def test_extractor_weights_without_the_models_keys(tmp_path: Path) -> None:
     with pytest.raises(
-        UserError, match=r"'inception-v3-compat' cannot be had \(.*; .*i\.pth has 'weight'\)"
+        UserError, match=r"'inception-v3-compat' cannot be loaded \(.*; the keys of .*i\.pth are 'weight'\)"
     ) as refused:
         make_extractor("inception-v3-compat", str(write_checkpoint(tmp_path / "i.pth", ONE)), CPU)
     assert "\n" not in str(refused.value)
@@ -138,7 +138,7 @@ def test_extractor_weights_without_the_models_keys(tmp_path: Path) -> None:
 def test_no_code_in_extractor_weights_is_run(tmp_path: Path, name: str) -> None:
     file = write_checkpoint(tmp_path / "evil.pth", ONE | {"extra": Evil(tmp_path / "run")})
     with pytest.raises(
-        UserError, match=rf"'{name}' cannot be had \(.*evil\.pth: refused, as it holds more than tensors"
+        UserError, match=rf"'{name}' cannot be loaded \(.*evil\.pth: refused, as it holds more than tensors"
     ):
         make_extractor(name, str(file), CPU)
     assert not (tmp_path / "run").exists()
@@ -151,7 +151,7 @@ def test_no_code_in_a_file_in_torchs_cache_is_run(
     file = tmp_path / "hub" / "checkpoints" / URL_INCEPTION_V3.rpartition("/")[2]
     file.parent.mkdir(parents=True)
     write_checkpoint(file, ONE | {"extra": Evil(tmp_path / "run")})
-    with pytest.raises(UserError, match="'inception-v3-compat' cannot be had"):
+    with pytest.raises(UserError, match="'inception-v3-compat' cannot be loaded"):
         make_extractor("inception-v3-compat", None, CPU)
     assert not (tmp_path / "run").exists()
     write_checkpoint(file, ONE)
@@ -163,14 +163,14 @@ def test_no_code_in_a_file_in_torchs_cache_is_run(
 def test_torchscript_that_is_not_openais_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cached: bool
 ) -> None:
-    """Loading it runs its ``__setstate__``."""
+    """Loading a TorchScript file runs its ``__setstate__``."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     digest = "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"
     file = tmp_path / "hub" / "checkpoints" / f"clip-vit-b-32-{digest}.pt"
     file.parent.mkdir(parents=True)
     torch.jit.script(nn.Linear(1, 1)).save(file)
     with pytest.raises(
-        UserError, match=r"'clip-vit-b-32' cannot be had \(.*refused, as its SHA-256 is not that of OpenAI"
+        UserError, match=r"'clip-vit-b-32' cannot be loaded \(.*refused, as its SHA-256 is not that of OpenAI"
     ):
         make_extractor("clip-vit-b-32", None if cached else str(file), CPU)
 

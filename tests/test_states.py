@@ -120,7 +120,7 @@ def test_of_local_jobs_whose_queue_is_gone(runs: Path) -> None:
 
 
 def test_a_local_job_outlives_its_queue(runs: Path) -> None:
-    """SIGKILL of the queue: one job still prepares, one trains without submitit's process, one is gone."""
+    """After SIGKILL of the queue one job still prepares, one trains without submitit's process, and one has died."""
     submission = submission_of(runs, "", "", "", launcher="local")
     (submission.folder / "queue.json").write_text('{"process": "1@1"}')
     jobs = {i: {"state": "running", "job": "55", "process": "1@1"} for i in range(3)}
@@ -131,7 +131,7 @@ def test_a_local_job_outlives_its_queue(runs: Path) -> None:
     with (runs / "run-1" / ".lock").open("w") as held, (runs / "run-2" / ".lock").open("w"):
         assert lock(held, wait=False)
         assert [state.kind for state in states(submission)] == ["running", "running", "failed"]
-        assert lock(held, wait=False)  # looking has not taken it away
+        assert lock(held, wait=False)  # looking has not changed the lock
     assert [state.kind for state in states(submission)] == ["running", "failed", "failed"]
 
 
@@ -143,7 +143,7 @@ def test_a_run_that_somebody_trains_by_hand_is_running(runs: Path) -> None:
         assert lock(first, wait=False)
         assert lock(second, wait=False)
         assert [(state.kind, state.detail) for state in states(submission)] == [
-            ("running", "by a process that no queue knows")
+            ("running", "by a process outside any queue")
         ] * 2
 
 

@@ -151,7 +151,7 @@ SLOPE = {"kind": "power_law", "x": "flops", "predicted": 1.0, "within": 0.1, "de
         ({"metric": "d_loss"}, "at=last_third is for metric frechet, not d_loss: use end"),
         (
             {"rule": [{"kind": "trains", "arms": ["a"], "share": 1.0, "decides": True}]},
-            "none of its deciding tests compares arms: leave out family=base",
+            "family=base, but none of its deciding tests compares arms: leave family out",
         ),
     ],
 )

@@ -37,7 +37,7 @@ def test_checkpoints_that_need_not_be_kept_go_with_the_end(small: SmallConfig, t
 
 
 def test_checkpoints_that_were_kept_stay_when_a_run_is_extended(small: SmallConfig, tmp_path: Path) -> None:
-    """Another sweep may need them, whatever the extension keeps of its own."""
+    """Another sweep may need them, whichever of its own checkpoints the extension keeps."""
     run(small("training.total_steps=2", "training.checkpoint_steps=1"))
     typed = ("training.checkpoint_steps=1", "evaluation.samples=0")
     record = run(small(*typed, "training.total_steps=6", "training.keep_checkpoints=false"))

@@ -329,12 +329,12 @@ def test_a_head_reads_nothing_of_the_environment(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     write_results(tmp_path, "mng", mng_table(A, B), claim=CLAIM | {"sentence": "${oc.env:HF_TOKEN}"})
     found = all_judged(tmp_path, "mini")
-    assert "holds '${oc.env:HF_TOKEN}'" in next(one for one in found if one.claim["id"] == "mng").notes[0]
+    assert "holds the interpolation '${oc.env:HF_TOKEN}'" in next(one for one in found if one.claim["id"] == "mng").notes[0]
     assert "hf_secret" not in document("mini", found)
 
 
 def test_a_head_that_is_not_whole_is_told(tmp_path: Path) -> None:
-    """By the verdicts, which are written all the same, with what it lacks and how to get it."""
+    """The verdicts are written anyway, and name the missing field and the remedy."""
     head = {key: value for key, value in CLAIM.items() if key not in ("paper", "confirms")}
     write_results(tmp_path, "mng", mng_table(A, B), claim=head)
     found = {one.claim["id"]: one for one in all_judged(tmp_path, "mini")}
@@ -349,8 +349,8 @@ def test_a_head_that_is_not_whole_is_told(tmp_path: Path) -> None:
     [
         ({"paper": None, "confirms": None}, "own.yaml: claim mng lacks paper, confirms: see sweeps/README.md"),
         ({"id": None}, "own.yaml: claim None lacks id"),
-        ({"seeds": "many"}, "own.yaml: claim mng cannot have this seeds .*many.*: see sweeps/README.md"),
-        ({"colour": "red"}, "own.yaml: claim mng cannot have this colour .*: see sweeps/README.md"),
+        ({"seeds": "many"}, "own.yaml: claim mng has a wrong seeds .*many.*: see sweeps/README.md"),
+        ({"colour": "red"}, "own.yaml: claim mng has a wrong colour .*: see sweeps/README.md"),
         (
             {"paper": [{"what": "FID", "source": "v1"}]},
             "paper has {'what': 'FID', 'source': 'v1'}: give about, source, ",
@@ -394,7 +394,7 @@ def test_a_claim_that_cannot_be_judged_does_not_keep_the_others_from_it(tmp_path
 
 def test_no_table_at_all(tmp_path: Path) -> None:
     with pytest.raises(
-        UserError, match="holds no table of a sweep: run one, then python experiments/collect.py study=mini"
+        UserError, match="holds no table of a sweep: run a sweep, then python experiments/collect.py study=mini"
     ):
         judge({"results": str(tmp_path)})
     assert not (tmp_path / "mini").exists()
@@ -415,7 +415,7 @@ def test_mixed_protocols(tmp_path: Path) -> None:
 
 
 def test_any_seeds_count_and_no_more_than_planned(tmp_path: Path) -> None:
-    """Seeds 10 to 12 are judged as 0 to 2 would be; a fourth, added after looking, would turn the order and is not seen."""
+    """Seeds 10 to 12 are judged as 0 to 2 would be; a fourth, added later, would reverse the order and is ignored."""
     rows = [row | {"seed": row["seed"] + 10} for row in mng_table([10.0, 10.5, 9.5, 900.0], [20.0, 20.5, 19.5, 1.0])]
     write_results(tmp_path, "mng", rows, claim=CLAIM)
     one = judged("mng", CLAIM, tmp_path, "mini")

@@ -203,7 +203,7 @@ def test_worker_that_is_killed() -> None:
 
 
 class WithoutRoom(Dataset[tuple[int, Tensor, list[bytes]]]):
-    """More than its process may write to a file, of which PyTorch makes shared memory; a small value at first."""
+    """A small value, then values larger than the process's limit on files, in which PyTorch keeps shared memory."""
 
     def __getitem__(self, key: int) -> tuple[int, Tensor, list[bytes]]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, resource.RLIM_INFINITY))
@@ -216,7 +216,7 @@ def time_is_up(*_: object) -> NoReturn:
 
 @pytest.fixture
 def within_seconds() -> Iterator[None]:
-    """Waiting for ever would be an error of the main process."""
+    """Fail the test if the main process waits forever."""
     before = signal.signal(signal.SIGALRM, time_is_up)
     signal.alarm(60)
     yield
@@ -236,13 +236,13 @@ def test_shared_memory_runs_full() -> None:
 
 def test_no_shared_memory_for_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "shared_bytes", lambda: 2 * workers.QUEUE_BYTES - 1)
-    with pytest.warns(UserWarning, match="/dev/shm is full: the main process reads all images itself"):
+    with pytest.warns(UserWarning, match="/dev/shm is full: the main process reads all images"):
         assert {process for _, process in read_ahead(Squares(), range(3), 2)} == {os.getpid()}
     assert os.getpid() not in {process for _, process in read_ahead(Squares(), range(3), 1)}
 
 
 class Stuck(Dataset[int]):
-    """A disk that does not answer."""
+    """A reader on a disk that does not respond."""
 
     def __getitem__(self, key: int) -> int:
         time.sleep(60)
@@ -255,9 +255,9 @@ def test_workers_that_are_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
     before = set(multiprocessing.active_children())
     error = error_of(lambda: list(read_ahead(Stuck(), range(4), 1)))
     assert type(error) is UserError
-    assert str(error).startswith("the processes that read images gave none for 1 s: ")
+    assert str(error).startswith("the workers returned no images for 1 s: ")
     for reader in set(multiprocessing.active_children()) - before:
-        reader.join(5)  # the end of this process would wait for them too
+        reader.join(5)  # otherwise this process would wait for them at exit
     assert set(multiprocessing.active_children()) <= before
 
 

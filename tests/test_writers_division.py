@@ -180,7 +180,7 @@ def test_killed_between_the_last_shard_and_the_end(
 
 
 def test_hidden_files_of_the_user_are_left_alone(tmp_path: Path, kind: str, alone: dict[str, bytes]) -> None:
-    """Beside the samples, and in their folder, finished or not: files and folders named like half-written ones."""
+    """Files and folders with names like half-written ones stay, beside the samples and in their folder, finished or not."""
     out = tmp_path / "mine/set"
     own = {".backup.20250101": "folder", ".notes.markdown": "file", "../.set.npz.20250101": "folder"}
     for name, what in own.items():

@@ -67,7 +67,7 @@ def figures_in(study: Path, captions: Mapping[str, str]) -> list[Picture]:
 
 
 def warning_of(picture: Picture, study: Path, name: str) -> str:
-    """What is wrong with a figure that was drawn from other tables than those that are there now; else empty."""
+    """Return a warning if a figure was drawn from tables other than the present ones; else an empty string."""
     again = shlex.join(["python", "analysis/figures.py", f"study={study.name}", f"figures={name}"])
     if picture.drawn_from is None:
         return f"It does not say which tables it was drawn from: {again}"

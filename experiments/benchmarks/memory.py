@@ -25,7 +25,7 @@ def start_peak(device: torch.device) -> None:
 
 
 def peak_gib(device: torch.device) -> float:
-    """Since :func:`start_peak`: of PyTorch on a GPU; on a CPU of the whole process, where the system tells it (else NaN)."""
+    """Return the peak since :func:`start_peak`: PyTorch's on a GPU; on a CPU the process's, or NaN if not available."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / GIB
     found = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text(encoding="utf-8")) if STATUS.exists() else None

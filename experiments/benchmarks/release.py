@@ -1,7 +1,8 @@
-"""The authors' release (github hse1032/GAT) beside ours: its networks and losses, imported from a checkout of the user's.
+"""The authors' release (github.com/hse1032/GAT): its networks and losses, imported from the user's checkout.
 
-Nothing of it is in this repository. Its modules and its loss are called as its train.py calls them; the loop around them
-(clipping, optimizers, averages) is written anew for one process. Compared is what both can do: no teacher, four stages.
+This repository contains none of it. Its modules and loss are called as in its train.py; the loop around them (clipping,
+optimizers, averages) is reimplemented here for one process. Comparable are settings that both support: no teacher, four
+stages.
 """
 
 import copy
@@ -35,20 +36,20 @@ from gat.training.step import Batch, Networks
 
 MODULES = ("models", "losses")
 TOLERANCE = 1e-4
-"""Relative, of losses in single precision, which divide differences of logits by 0.01."""
+"""Relative tolerance of losses in single precision, which divide differences of logits by 0.01."""
 
 Draws = Callable[[Tensor], Tensor]
 
 
 class Call(nn.Module):
-    """A network behind the attribute ``module``, as the release's losses expect it (of DistributedDataParallel)."""
+    """A network with the attribute ``module``, which the release's losses expect (from DistributedDataParallel)."""
 
     def __init__(self, module: nn.Module, bf16: bool) -> None:
         super().__init__()
         self.module, self.bf16 = module, bf16
 
     def forward(self, x: Tensor | None = None, **arguments: Any) -> Tensor:
-        """Call it under autocast, and return single precision, as accelerate does."""
+        """Call the network under autocast; return single precision, as accelerate does."""
         inputs = () if x is None else (x,)
         device = next(self.module.parameters()).device.type
         with torch.autocast(device, torch.bfloat16, enabled=self.bf16):
@@ -71,7 +72,7 @@ class Release:
     def step(self, real: Tensor, labels: Tensor, z: Tensor | None = None) -> dict[str, Tensor]:
         """Advance by one iteration on real latents (B, C, H, W) and labels (B,); return the losses ``d_loss`` and ``g_loss``.
 
-        ``z`` (B, z_dim): drawn by the release if None, as is everything else.
+        ``z`` (B, z_dim): drawn by the release if None, as all other random numbers are.
         """
         bf16 = self.config.training.precision == "bf16"
         calls = [Call(network, bf16) for network in (self.generator, self.discriminator)]
@@ -118,14 +119,14 @@ class Release:
             left = [key for key in missing if not key.startswith(without)] + unknown
             if left:
                 raise UserError(
-                    f"benchmark.release: its networks and ours differ in {left[0]!r}: is it GAT at 21a2dd0?"
+                    f"benchmark.release: its networks differ from ours in {left[0]!r}: check out commit 21a2dd0"
                 )
 
 
 def build(folder: str, config: Config, dims: tuple[GeneratorDims, DiscriminatorDims], device: torch.device) -> Release:
-    """Build the release's networks at our sizes, with its own initial weights (of torch's global random state).
+    """Build the release's networks at our sizes, with its own initial weights (from torch's global random state).
 
-    Raises :class:`UserError` if ``folder`` is not a checkout of it, if it cannot be imported, or for settings it lacks.
+    Raises :class:`UserError` if ``folder`` is not a checkout, cannot be imported, or lacks a setting of ``config``.
     """
     require_comparable(config, dims)
     g, d = dims
@@ -158,18 +159,18 @@ def build(folder: str, config: Config, dims: tuple[GeneratorDims, DiscriminatorD
 
 
 def as_pytorch_chooses(optimizer: AdamW) -> AdamW:
-    """Return a new optimizer of the same settings, but not fused: in the implementation that PyTorch chooses by itself."""
+    """Return a new optimizer of the same settings in the implementation that PyTorch chooses by default (ours is fused)."""
     (group,) = optimizer.param_groups
     return AdamW(group["params"], **{name: group[name] for name in ("lr", "betas", "eps", "weight_decay")})
 
 
 def require_comparable(config: Config, dims: tuple[GeneratorDims, DiscriminatorDims]) -> None:
-    """Raise :class:`UserError` naming the first setting that the release does not have, or that it fixes otherwise."""
+    """Raise :class:`UserError` naming the first setting that the release lacks, or fixes at another value."""
     objective, training = config.objective, config.training
     if objective.mng_schedule not in ("exponential", "flat"):
         raise UserError(
-            f"benchmark.release: objective.mng_schedule={objective.mng_schedule} is not the release's: set exponential, or "
-            "flat (its stages at the last one's noise)"
+            f"benchmark.release: objective.mng_schedule={objective.mng_schedule} is not one of the release's: set "
+            "exponential, or flat (all stages at the last one's noise)"
         )
     for name, value, theirs in (
         ("objective.alignment_weight", objective.alignment_weight, 0.0),
@@ -186,14 +187,14 @@ def require_comparable(config: Config, dims: tuple[GeneratorDims, DiscriminatorD
         ("optim.lr_width_of", config.optim.lr_width_of, None),
     ):
         if value != theirs:
-            raise UserError(f"benchmark.release: {name}={value} is not what the release can do: set {name}={theirs}")
+            raise UserError(f"benchmark.release: {name}={value} is not supported by the release: set {name}={theirs}")
 
 
 @contextmanager
 def imported(folder: Path) -> Iterator[dict[str, Any]]:
-    """Import the release's packages ``models`` and ``losses`` from ``folder``; afterwards those names are free again."""
+    """Import the release's packages ``models`` and ``losses`` from ``folder``; forget these module names afterwards."""
     if not (folder / "losses" / "Rp_loss.py").is_file():
-        raise UserError(f"benchmark.release={folder} is not a checkout of github.com/hse1032/GAT: name its folder")
+        raise UserError(f"benchmark.release={folder} is not a checkout of github.com/hse1032/GAT: give its folder")
     if importlib.util.find_spec("einops") is None:
         raise UserError("benchmark.release needs einops, which the release imports: pip install einops")
     sys.path.insert(0, str(folder.resolve()))
@@ -202,7 +203,7 @@ def imported(folder: Path) -> Iterator[dict[str, Any]]:
         yield {name: importlib.import_module(name) for name in names}
     except ImportError as error:
         raise UserError(
-            f"benchmark.release={folder} cannot be imported ({first_line(error)}): install what it needs"
+            f"benchmark.release={folder} cannot be imported ({first_line(error)}): install its requirements"
         ) from error
     finally:
         sys.path.remove(str(folder.resolve()))
@@ -211,16 +212,16 @@ def imported(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def require_agreement(release: Release, networks: Networks, batch: Batch, noise: StepNoise) -> None:
-    """Raise :class:`UserError` unless both losses of one step agree on the same weights, data and draws, not augmented.
+    """Raise :class:`UserError` unless both losses of a step agree, on the same weights, data and draws, not augmented.
 
-    ``release`` has taken the weights of ``networks``; its step is made, ours is computed on the same networks afterwards.
+    ``release`` has taken the weights of ``networks``. It makes its step; then our losses are computed on the same weights.
     """
     objective = make_objective(release.config.objective, has_teacher=False)
     order = [noise.discriminator.fake.flip(0), noise.discriminator.real.flip(0), noise.penalty.real[None]]
     order += [noise.penalty.fake, noise.generator.fake.flip(0), noise.generator.real.flip(0)]
     draws = iter(torch.cat(order))
     policy, release.loss.policy = release.loss.policy, ""
-    # z and the unused x are given or drawn first; all further normals of its losses come by randn_like, in this order
+    # z is given, the unused x drawn first; its losses draw all other normals by randn_like, in this order
     with patch.object(torch, "randn_like", lambda like: torch.zeros_like(like) if like is batch.real else next(draws)):
         theirs = release.step(batch.real, batch.labels, noise.z)
     release.loss.policy = policy
@@ -237,5 +238,5 @@ def require_agreement(release: Release, networks: Networks, batch: Batch, noise:
         if not torch.isclose(loss, theirs[name], rtol=TOLERANCE):
             raise UserError(
                 f"benchmark.release: its {name} is {theirs[name]:.6g}, ours {loss:.6g} on the same weights and draws: "
-                "is it GAT at 21a2dd0?"
+                "check out commit 21a2dd0"
             )

@@ -1,7 +1,7 @@
-"""Training by the authors' release beside ours: the same prepared data, order, sizes, settings and evaluation, other draws.
+"""Training with the authors' release and with ours: same prepared data, order, sizes, settings and evaluation.
 
-The release begins from its own initial weights and draws by torch's global random state; ours is an ordinary run, in
-``paths.runs``. If both compute the same thing, their distances differ no more than seeds do.
+The release starts from its own initial weights and draws from torch's global random state; ours is an ordinary run, in
+``paths.runs``. If both compute the same thing, their distances differ no more than those of different seeds.
 """
 
 import math
@@ -36,14 +36,14 @@ KEY = ["schedule", "seed", "code"]
 
 
 def compare_training(config: Config, folder: str | None, study: str, out: Path, typed: str) -> None:
-    """Train ``config`` by both, add the distances to the table of ``study`` in ``out``, and print what it says so far.
+    """Train ``config`` with both codes, add the distances to the table of ``study`` in ``out``, and print its summary.
 
     Raises :class:`UserError` without a checkout of the release, for settings it lacks, or without evaluations.
     """
     if folder is None:
         raise UserError("benchmark.py release needs benchmark.release=FOLDER, a checkout of github.com/hse1032/GAT")
     if not config.evaluation.samples:
-        raise UserError("evaluation.samples=0 measures nothing to compare: set evaluation=classifier2k, say")
+        raise UserError("evaluation.samples=0 measures nothing to compare: set e.g. evaluation=classifier2k")
     check(config)
     facts = {"schedule": config.objective.mng_schedule, "seed": config.training.seed}
     rows = [facts | {"code": "the release"} | row for row in train_release(config, folder)]
@@ -62,7 +62,7 @@ def compare_training(config: Config, folder: str | None, study: str, out: Path, 
 
 
 def train_ours(config: Config) -> list[dict[str, Any]]:
-    """Return step and distance of each evaluation of our run of ``config``, which is trained unless it has ended before."""
+    """Train our run of ``config``, unless it has ended before; return step and distance of each evaluation."""
     run(config)
     folder = RunFolder(config)
     rows = []
@@ -74,7 +74,7 @@ def train_ours(config: Config) -> list[dict[str, Any]]:
 
 
 def train_release(config: Config, folder: str) -> list[dict[str, Any]]:
-    """Train the release's networks by its own step; return step and distance of each evaluation of its averaged generator."""
+    """Train the release's networks by its own step; return step and distance of each evaluation of the averaged generator."""
     training, device = config.training, choose_device(config.training.device)
     data = prepare(config.data, config.autoencoder, Path(config.paths.prepared), device, config.loader.workers)
     dims = network_dims(config, data, teacher_width=0)
@@ -86,7 +86,7 @@ def train_release(config: Config, folder: str) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as features:
         evaluation = RunEvaluation(config, data, device, folder=Path(features))
         for step in tqdm(range(1, training.total_steps + 1), desc="the release"):
-            noise = draw_noise(  # of which the posterior's alone is used: both see the same latents
+            noise = draw_noise(  # only the posterior's part is used, so that both see the same latents
                 training.seed_of("noise"),
                 step - 1,
                 training.batch_size,
@@ -103,7 +103,7 @@ def train_release(config: Config, folder: str) -> list[dict[str, Any]]:
 
 
 def merged(before: pd.DataFrame | None, rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with ``rows`` in place of those of the same schedule, seed and code."""
+    """Return the table with ``rows`` replacing those of the same schedule, seed and code."""
     if before is not None:
         again = before.set_index(KEY).index.isin(rows.set_index(KEY).index)
         rows = pd.concat([before[~again], rows])
@@ -111,9 +111,9 @@ def merged(before: pd.DataFrame | None, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def summary(table: pd.DataFrame) -> str:
-    """Return Markdown: distances by step, and the ratio of the geometric means over the last third, of each schedule.
+    """Return Markdown: for each schedule, distances by step and the ratio of geometric means over the last third.
 
-    The interval is Welch's at 95%, of the logarithms over seeds; it needs two seeds of both.
+    The interval is Welch's at 95%, of logarithms over seeds; it needs two seeds of each code.
     """
     parts = []
     for schedule, rows in table.groupby("schedule"):

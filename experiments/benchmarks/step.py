@@ -1,8 +1,8 @@
 """How fast a training step is, what share of the device's matrix-product rate that is, and where its time goes.
 
 Inputs are random (never zeros, which are faster on some devices); the teacher and the draw of latents stand in the split, not
-in the step. Rates are medians over single steps after a warm-up, the device waited for after each. The release's own step
-(``benchmark.release``, :mod:`experiments.benchmarks.release`) is measured in the same run, on a CPU in turns with ours.
+in the step. Rates are medians over single steps after a warm-up, with a device synchronization after each. The release's own
+step (``benchmark.release``, :mod:`experiments.benchmarks.release`) is measured in the same run, on a CPU in turns with ours.
 
     model FLOPs  matrix products of G and D by formula (gat.models.flops), checked against PyTorch's counter; what activation
                  checkpointing or double generation computes again is not in them, so that the MFU of a slower step is lower
@@ -48,20 +48,20 @@ Step = Callable[[Batch, StepNoise], object]
 
 
 def networks_for(bench: Bench, compile_blocks: str | None = None) -> tuple[Networks, StepSettings]:
-    """Return fresh networks and the step's settings; ``compile_blocks``: in place of ``training.compile``."""
+    """Return new networks and the step's settings; ``compile_blocks`` replaces ``training.compile``."""
     training = replace(bench.config.training, compile=compile_blocks or bench.config.training.compile)
     networks = make_networks(replace(bench.config, training=training), bench.dims, bench.device)
     return networks, step_settings(bench.config, bench.teacher_width > 0)
 
 
 def our_step(bench: Bench, compile_blocks: str | None = None) -> Step:
-    """Return our training step on fresh networks."""
+    """Return our training step on new networks."""
     networks, constants = networks_for(bench, compile_blocks)
     return lambda batch, noise: training_step(networks, batch, noise, constants)
 
 
 def release_step(bench: Bench, folder: str) -> Step:
-    """Return the release's step on networks of our initial weights, after a check that its losses are ours."""
+    """Return the release's step on our initial weights, after checking that its losses agree with ours."""
     found = release.build(folder, bench.config, bench.dims, bench.device)
     networks, _ = networks_for(bench, "off")
     found.take(networks)
@@ -72,7 +72,7 @@ def release_step(bench: Bench, folder: str) -> Step:
 
 @dataclass
 class Running:
-    """A variant in the course of being measured."""
+    """A variant under measurement."""
 
     bench: Bench
     once: Step | None
@@ -85,7 +85,7 @@ class Running:
         return statistics.median(self.times) if self.times else float("nan")
 
     def step(self) -> float:
-        """Do one step; return its seconds."""
+        """Make one step; return its seconds."""
         assert self.once is not None
         batch, noise = self.bench.inputs(len(self.times), self.bench.config.training.batch_size)
         wait(self.bench.device)
@@ -96,7 +96,7 @@ class Running:
 
 
 def started(bench: Bench, make: Callable[[], Step], warmup_steps: int) -> Running:
-    """Warm a variant up; its peak of memory is measured meanwhile."""
+    """Warm a variant up, and record its peak memory."""
     start_peak(bench.device)
     running = Running(bench, make())
     for _ in range(warmup_steps):
@@ -110,8 +110,8 @@ def measure_all(
 ) -> dict[str, Running]:
     """Measure at least five steps of each variant and ``seconds`` of them.
 
-    On a CPU in turns, a step of each at a time, so that what else the machine does meets all alike; on a GPU, whose memory
-    may not hold them together, one variant after the other, and one that does not fit has no times.
+    On a CPU variants take turns, step by step, so that other load on the machine affects all alike. On a GPU, whose memory
+    may not hold all of them, they are measured one after the other; a variant that does not fit has no times.
     """
     groups = [list(variants)] if bench.device.type == "cpu" else [[name] for name in variants]
     found: dict[str, Running] = {}
@@ -125,7 +125,7 @@ def measure_all(
             for one in running.values():
                 one.times.append(one.step())
         for name, one in running.items():
-            found[name] = replace(one, once=None)  # the next one may need the memory
+            found[name] = replace(one, once=None)  # free its memory for the next variant
     return found
 
 
@@ -172,7 +172,7 @@ def flops_of(bench: Bench, batch_size: int) -> int:
 
 
 def variants_of(bench: Bench, settings: BenchmarkConfig) -> dict[str, Callable[[], Step]]:
-    """Return what is measured, by name: our step, where it is compiled also not so, and the release's if it is asked for."""
+    """Return the variants by name: our step, if compiled also uncompiled, and with ``benchmark.release`` the release's."""
     found: dict[str, Callable[[], Step]] = {"ours": lambda: our_step(bench)}
     if compiles(bench.config.training.compile, bench.device):
         found["ours, not compiled"] = lambda: our_step(bench, "off")
@@ -259,7 +259,7 @@ def bench_that_fits(config: Config, study: StudyConfig) -> tuple[Bench, int | No
 
 
 def measure_once(bench: Bench, batch_size: int) -> None:
-    """One step of another batch size, for what memory it takes."""
+    """Make one step of another batch size, to see whether its memory suffices."""
     networks, constants = networks_for(bench)
     batch, noise = bench.inputs(0, batch_size)
     training_step(networks, batch, noise, constants)

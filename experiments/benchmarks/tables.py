@@ -12,7 +12,7 @@ from gat.platform import git_state, hardware
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A table in Markdown; numbers with three digits, NaN empty."""
+    """Return a table in Markdown; numbers with three digits, NaN empty."""
     rows = [[str(name) for name in table.columns], ["---"] * len(table.columns)]
     rows += [[_cell(value) for value in row] for row in table.itertuples(index=False)]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)

@@ -80,7 +80,7 @@ ARGUMENTS: dict[str, Range | type] = {
     "margin": Range(0),
     "equivalent": Range(above=1),
 }
-"""Type of each argument, or the range of its number."""
+"""Types of arguments; for numbers, their ranges."""
 PAPER = {"what", "value", "about", "source"}
 COMPARISONS = ("ordered", "difference", "at_most_ratio", "floor")
 """Kinds that compare arms by their distances."""
@@ -102,21 +102,24 @@ def check_claims(sweep: SweepConfig, arms: Collection[str]) -> None:
 
 
 def claim_from(stated: Any, where: str, remedy: str = "see sweeps/README.md") -> ClaimConfig:
-    """Return the head of a claim as it stands ``where``; :class:`UserError` if it is not whole or not of these types."""
+    """Return a claim as its dataclass; raise :class:`UserError` if a field is missing or of a wrong type.
+
+    ``where``: its file or sweep, for messages; ``remedy`` ends them.
+    """
     told = f"{where}: claim {stated.get('id') if isinstance(stated, Mapping) else stated}"
     needed = [field.name for field in fields(ClaimConfig) if field.default is MISSING]
     if lacking := [name for name in needed if not isinstance(stated, Mapping) or stated.get(name) is None]:
         raise UserError(f"{told} lacks {', '.join(lacking)}: {remedy}")
     if found := interpolation_in(dict(stated)):
-        raise UserError(f"{told} holds {found!r}, which could read the environment: {remedy}")
+        raise UserError(f"{told} holds the interpolation {found!r}, which could read the environment: {remedy}")
     try:
         return cast(ClaimConfig, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ClaimConfig), stated)))
     except OmegaConfBaseException as error:
-        raise UserError(f"{told} cannot have this {error.full_key} ({first_line(error)}): {remedy}") from error
+        raise UserError(f"{told} has a wrong {error.full_key} ({first_line(error)}): {remedy}") from error
 
 
 def check_claim(claim: ClaimConfig | None, arms: Collection[str] | None = None) -> None:
-    """:class:`UserError` unless a new claim's rule can be applied to runs of ``arms`` (None: of any)."""
+    """Raise :class:`UserError` unless a new claim can be decided by runs of ``arms`` (None: of any)."""
     if claim is None:
         return
     require_choice(f"claim {claim.id}: at", claim.at, MOMENTS)
@@ -128,25 +131,27 @@ def check_claim(claim: ClaimConfig | None, arms: Collection[str] | None = None) 
         )
     check_rule(claim, arms)
     if claim.family is not None and not any(test["kind"] in COMPARISONS and test["decides"] for test in claim.rule):
-        raise UserError(f"claim {claim.id}: none of its deciding tests compares arms: leave out family={claim.family}")
+        raise UserError(
+            f"claim {claim.id}: family={claim.family}, but none of its deciding tests compares arms: leave family out"
+        )
 
 
 def check_rule(claim: ClaimConfig, arms: Collection[str] | None = None) -> None:
-    """:class:`UserError` for numbers out of range, and for tests of unknown kinds, wrong arguments, or unknown ``arms``."""
+    """Raise :class:`UserError` for a number out of range, a test of unknown kind, wrong arguments, or unknown ``arms``."""
     check_ranges(claim, f"claim {claim.id}: ")
     for number in claim.paper:
         if number.keys() != PAPER or not isinstance(number["value"], int | float | None):
             raise UserError(
-                f"claim {claim.id}: paper has {number}: give {', '.join(sorted(PAPER))} of each, value a number or null"
+                f"claim {claim.id}: paper has {number}: give each {', '.join(sorted(PAPER))}, with a number or null as value"
             )
     for test in claim.rule:
         _check_test(claim, test, arms)
     if not any(test["decides"] for test in claim.rule):
-        raise UserError(f"claim {claim.id}: none of its tests decides")
+        raise UserError(f"claim {claim.id}: none of its tests decides: set decides=true for one")
 
 
 def _check_test(claim: ClaimConfig, test: dict[str, Any], arms: Collection[str] | None) -> None:
-    """:class:`UserError` unless a test of ``claim`` can be applied to ``arms`` (None: to any)."""
+    """Raise :class:`UserError` unless a test of ``claim`` can be applied to ``arms`` (None: to any)."""
     kind, where = str(test.get("kind")), f"claim {claim.id}"
     require_choice(f"{where}: kind", kind, tuple(KINDS))
     expected = KINDS[kind] | {"kind", "decides"}
@@ -167,7 +172,7 @@ def _check_test(claim: ClaimConfig, test: dict[str, Any], arms: Collection[str] 
 
 
 def _check_argument(name: str, value: Any, allowed: Range | type) -> None:
-    """:class:`UserError` for an argument of a test that is of another type, or out of its range."""
+    """Raise :class:`UserError` for an argument of a test that is of a wrong type or out of range."""
     wanted = {bool: "true or false", str: "a name", list: "a list of names"}
     listed = value if isinstance(value, list) else []
     if isinstance(allowed, Range):

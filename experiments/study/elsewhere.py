@@ -113,7 +113,7 @@ def elsewhere(file: Path, alike: Mapping[str, Any], here: Here, runs: Path) -> E
 
 @contextmanager
 def table_lock(file: Path) -> Iterator[None]:
-    """Read, complete and write a table within: others that gather their runs into it wait, and find these rows in it."""
+    """Hold the lock of a table, to read, complete and write it; other processes wait, and then find the new rows."""
     with told(f"table {file}", "gather again"), one_at_a_time(file.with_name(f".{file.stem}.lock"), f"writing {file}"):
         yield
 

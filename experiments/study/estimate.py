@@ -130,7 +130,7 @@ def _settings(config: Config) -> dict[str, Any]:
 
 
 def _own(run: Planned, settings: dict[str, Any], shared: dict[str, Any]) -> str:
-    """What an arm has that not all have, seeds apart; and the overrides that made it."""
+    """Return the settings, seeds apart, in which an arm differs from others, and the overrides that made it."""
     own = [f"{key}={value}" for key, value in settings.items() if key not in shared and key != SEED]
     typed = [o for o in run.overrides if not o.startswith((ARM, SEED, "launch.", "cluster"))]
     return f"  {run.arm}: {', '.join(own)}  [overrides: {shlex.join(typed)}]"

@@ -25,7 +25,7 @@ EXIT_TERMINATED = 128 + signal.SIGTERM
 
 
 def read_config(file: Path) -> Config:
-    """A frozen configuration; :class:`UserError` if the code no longer knows its settings."""
+    """Read a frozen configuration; raise :class:`UserError` if this version does not know its settings."""
     try:
         return typed(plain_settings(file))
     except Exception as error:  # YAML and omegaconf each raise their own kinds

@@ -156,7 +156,7 @@ def base_of(master: DictConfig) -> str:
 def _submit(
     submission: Submission, settings: Surroundings, parameters: dict[str, Any], shape: dict[str, Any]
 ) -> Submission:
-    """Hand the jobs over, and write the submission; if they are refused nothing stays of it."""
+    """Submit the jobs, and write the submission; if they are refused, nothing of it remains."""
     indices = [entry.index for entry in submission.entries if entry.submitted]
     if submission.launcher == "slurm" and indices:
         jobs = [RunJob(submission.config_file(i), submission.error_file(i), submission.numerics) for i in indices]

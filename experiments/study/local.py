@@ -48,7 +48,7 @@ def start_queue(submission: Submission, study: StudyConfig, jobs_at_a_time: int 
 
 
 def check_room(study: StudyConfig, jobs_at_a_time: int | None) -> None:
-    """:class:`UserError` for a number of jobs that is more than the machine's GPUs."""
+    """Raise :class:`UserError` if the jobs need more GPUs than the machine has."""
     if not uses_gpus(study):
         return
     needed, here = (jobs_at_a_time or fitting_jobs(study)) * study.processes, len(visible_gpus())
@@ -60,7 +60,7 @@ def check_room(study: StudyConfig, jobs_at_a_time: int | None) -> None:
 
 
 def fitting_jobs(study: StudyConfig) -> int:
-    """Jobs that the machine carries at a time; without a figure for cores per process one."""
+    """Return how many jobs the machine can run at a time; one if the study states no cores per process."""
     if uses_gpus(study):
         return max(1, torch.cuda.device_count() // study.processes)
     return max(
@@ -134,7 +134,7 @@ class Queue:
         return RunJob(submission.config_file(index), submission.error_file(index), submission.numerics)
 
     def tell(self, index: int, state: str, job: str) -> None:
-        """Keep the state of a job for whoever asks."""
+        """Write the state of a job, for other commands to read."""
         self.told[index] = {"state": state, "job": job, "process": process_mark(int(job))}
         write_json(self.submission.folder / JOBS_FILE, self.told)
 

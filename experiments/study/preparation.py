@@ -48,10 +48,10 @@ def submit_shards(settings: DictConfig, parameters: dict[str, Any]) -> None:
     asked: PrepareConfig = group(settings, "prepare")
     shards, statistics = asked.shards, asked.statistics
     if asked.action != "make":
-        raise UserError(f"prepare.action={asked.action} makes no jobs: leave -m away")
+        raise UserError(f"prepare.action={asked.action} makes no jobs: leave out -m")
     if around.launch.to == "local" or not slurm.is_here():
         raise UserError(
-            "-m makes jobs for SLURM, and there is no sbatch here: leave -m away (loader.workers=N uses N cores; for several "
+            "-m makes jobs for SLURM, and there is no sbatch here: leave out -m (loader.workers=N uses N cores; for several "
             "GPUs start it by torchrun --nproc-per-node N)"
         )
     config = replace(config, paths=replace(config.paths, prepared=str(Path(config.paths.prepared).absolute())))
@@ -81,7 +81,7 @@ def submit_shards(settings: DictConfig, parameters: dict[str, Any]) -> None:
 
 
 def shape(around: Surroundings, config: Config) -> dict[str, Any]:
-    """Resources of a shard: one process; with a GPU unless the study or training.device says otherwise."""
+    """Return a shard's resources: one process, with a GPU unless the study or training.device says otherwise."""
     wanted = around.study.on_gpu is not False and config.training.device != "cpu"
     gpu = wanted and (around.study.on_gpu is True or config.autoencoder.kind == "pretrained")
     return slurm.resources(replace(around.study, processes=1, on_gpu=gpu), around.cluster)

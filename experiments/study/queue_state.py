@@ -1,4 +1,4 @@
-"""What the background process of local jobs leaves of itself and of them, for whoever asks."""
+"""State files of the local queue: its background process and its jobs, as other commands read them."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ QUEUE_FILE, JOBS_FILE = "queue.json", "queue-jobs.json"
 
 
 def process_mark(pid: int) -> str | None:
-    """Process id and start time, which tell a process from a later one of the same id; None if there is none."""
+    """Return process id and start time, which distinguish it from a later process of the same id; None if it is gone."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:
@@ -19,22 +19,22 @@ def process_mark(pid: int) -> str | None:
 
 
 def is_alive(mark: str | None) -> bool:
-    """Return whether the process with this :func:`process_mark` still runs."""
+    """Return whether the process with this :func:`process_mark` is still running."""
     return mark is not None and process_mark(int(mark.split("@")[0])) == mark
 
 
 def read_queue(submission: Submission) -> tuple[bool, dict[int, dict[str, Any]]]:
-    """Whether the queue's process is alive, and its jobs by index: ``state`` (running, ended), ``job``, ``process``."""
+    """Return whether the queue is alive, and its jobs by index: ``state`` (running, ended), ``job``, ``process``."""
     queue, jobs = (_read(submission.folder / name) for name in (QUEUE_FILE, JOBS_FILE))
     return is_alive(queue.get("process")), {int(i): job for i, job in jobs.items()}
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """Return what a file of the queue's holds, nothing if there is none; :class:`gat.errors.UserError` if it is damaged."""
+    """Return the contents of a queue's file, {} if it is missing; raise :class:`gat.errors.UserError` if it is damaged."""
     if not file.exists():
         return {}
     with reading(
-        file, "of a local queue", "remove it: if its queue is still alive, let that end before you submit again"
+        file, "of a local queue", "remove it; if the queue is still running, wait for its end before you submit again"
     ):
         found = json_object(file)
         if file.name == QUEUE_FILE:

@@ -21,7 +21,7 @@ class Rate:
 
 
 def rate_of(config: Config, study: StudyConfig, cluster: ClusterConfig, measured: Path = MEASURED) -> Rate | None:
-    """Of a run; None if nothing states one. Measurements count for studies on GPUs: on cores they depend on how many."""
+    """Return a run's rate, None if none is stated. Measured rates count only on GPUs: on CPUs they depend on the cores."""
     if cluster.sustained_tflops is not None:
         return Rate(cluster.sustained_tflops, "stated by the cluster")
     found = measured_rate(config, measured) if study.on_gpu else None

@@ -60,7 +60,7 @@ def rows_of_run(submission: Submission, entry: Entry, state: RunState, at: str) 
 def _rows(
     submission: Submission, entry: Entry, record: dict[str, Any], at: str, head: dict[str, Any], tail: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """Return the rows of an ended run, between what stands at the beginning and at the end of each."""
+    """Return the rows of an ended run; ``head`` and ``tail`` are the first and last columns of each."""
     lines = [line for line in read_metrics(Path(entry.run_folder)) if line["step"] <= entry.total_steps]
     measured = [line for line in lines if number_of_kind(line, FRECHET, entry.evaluation)]
     chosen = lines if at == "steps" else measured or lines[-1:]

@@ -28,9 +28,9 @@ def is_here() -> bool:
 
 
 def resources(study: StudyConfig, cluster: ClusterConfig) -> dict[str, Any]:
-    """What one run asks SLURM for: time; a task per process, on GPUs one GPU each; cores per task and memory where stated.
+    """Return the resources of a run: time; a task per process, with a GPU on GPUs; cores per task and memory if stated.
 
-    Raises :class:`UserError` if the processes do not fill the nodes that they need, or time limit or ``gpu_option`` is none.
+    Raises :class:`UserError` if the processes do not fill their nodes, or for a wrong time limit or ``gpu_option``.
     """
     stated = {
         "timeout_min": minutes(cluster.timeout_min),
@@ -53,12 +53,12 @@ def resources(study: StudyConfig, cluster: ClusterConfig) -> dict[str, Any]:
 
 
 def gpu_request(option: str, count: int) -> dict[str, Any]:
-    """Return submitit's parameter that asks sbatch for so many GPUs per node by ``cluster.gpu_option``."""
+    """Return submitit's parameter that asks sbatch for ``count`` GPUs per node, by ``cluster.gpu_option``."""
     form = re.fullmatch(r"none|(gpus-per-node|gres)(?::([\w.-]+))?", option)
     if form is None:
         raise UserError(
             f"cluster.gpu_option={option!r} is unknown: choose gpus-per-node or gres, with a type after a colon if the site "
-            "wants one (gres:h100), or none"
+            "requires one (gres:h100), or none"
         )
     if option == "none":
         return {}
@@ -69,10 +69,10 @@ def gpu_request(option: str, count: int) -> dict[str, Any]:
 
 
 def minutes(limit: str) -> int:
-    """Return a time limit in minutes, as SLURM rounds it: up.
+    """Return a time limit in minutes, rounded up as by SLURM.
 
     ``limit``: a number of minutes or one of sbatch's formats, ``MM:SS``, ``HH:MM:SS``, ``D-HH``, ``D-HH:MM`` and
-    ``D-HH:MM:SS``. Raises :class:`UserError` for anything else, and for no limit: a job needs one to be requeued in time.
+    ``D-HH:MM:SS``. Raises :class:`UserError` for anything else, and for 0: without a limit a job is not requeued in time.
     """
     form = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", limit.strip())
     given = [int(part) for part in form.groups()[1:] if part is not None] if form else []

@@ -69,7 +69,7 @@ def _state(
         if kind == "failed":
             detail = _why(submission.error_file(launched.index), detail, log)
     if kind in ("failed", "not submitted") and under_way(Path(entry.run_folder)):
-        kind, detail = "running", "by a process that no queue knows"
+        kind, detail = "running", "by a process outside any queue"
     if record is not None and has_ended(entry, record, lines):
         lost = diverged_by(record, entry.total_steps)
         kind, detail = ("diverged", record["diverged"]["reason"]) if lost else ("finished", "")
@@ -119,7 +119,7 @@ def _local(submission: Submission, entry: Entry) -> tuple[str | None, str, str |
 
 
 def _why(error_file: Path, word: str, log: Path | None) -> str:
-    """Why a job ended without a record: its own last words, else the scheduler's, else the end of its output."""
+    """Return why a job ended without a record: by its error file, else by the scheduler, else by the end of its output."""
     if error_file.exists():
         return error_file.read_text(encoding="utf-8").strip()
     ordinary = word.split(" ")[0] in ("", "COMPLETED", "FAILED")

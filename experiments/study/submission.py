@@ -101,7 +101,7 @@ class Submission:
 
 
 def new_submission(runs: Path, study: str, sweep: str, **values: Any) -> Submission:
-    """A submission with an id and folder of its own, not yet written; :class:`UserError` for a name that cannot be one."""
+    """Return a new submission with its own id and folder, not yet written; raise :class:`UserError` for % in its path."""
     now = datetime.now(UTC)
     number = f"{now:%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:4]}"
     folder = runs.absolute() / SWEEPS_FOLDER / study / sweep / number
@@ -118,19 +118,19 @@ def new_submission(runs: Path, study: str, sweep: str, **values: Any) -> Submiss
 
 
 def require_no_pattern(folder: Path) -> None:
-    """Raise :class:`UserError` for a folder of logs where sbatch or submitit would write to another: they replace ``%j``.
+    """Raise :class:`UserError` for % in a folder of logs: sbatch and submitit would replace patterns such as ``%j``.
 
-    sbatch would have ``%%`` for a percent sign, but submitit takes that literally.
+    ``%%`` is no way out: sbatch reads it as one percent sign, submitit as two.
     """
     if "%" in str(folder):
         raise UserError(
-            f"{folder}: SLURM and submitit put numbers in the place of % in a job's paths: choose paths.runs, study.name and "
+            f"{folder}: holds %, which SLURM and submitit replace in a job's paths: choose paths.runs, study.name and "
             "sweep.name without %"
         )
 
 
 def read_submission(folder: Path) -> Submission:
-    """The submission of a folder; :class:`UserError` if its file is damaged."""
+    """Read the submission in ``folder``; raise :class:`UserError` if its file is damaged."""
     file = folder / FILE
     with reading(file, "a submission", "remove its folder, and submit the sweep again"):
         values = json_object(file)

@@ -28,7 +28,7 @@ LOGVAR_RANGE = (-30.0, 20.0)
 SCALE_SAMPLES = 4096
 NORM_GROUPS = 8
 MOST_ELEMENTS = 2**31 - 1  # some kernels count in 32 bits: reached by 128 images of 256 pixels in SD's decoder
-OWN = "autoencoder"  # folder of a prepared set's tiny autoencoder
+OWN = "autoencoder"  # folder of the tiny autoencoder inside a prepared set
 DIGESTS: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
 
@@ -41,9 +41,9 @@ class Images(Sized, Protocol):
 
 
 def load_autoencoder(path: str, setting: str = "autoencoder.path", remedy: str | None = None) -> AutoencoderKL:
-    """A frozen AutoencoderKL by hub name or local folder.
+    """Load a frozen AutoencoderKL by hub name or from a local folder.
 
-    :class:`UserError` if it cannot be had, with the ``remedy`` (None: to set ``setting`` to a folder).
+    Raises :class:`UserError` if it cannot be loaded; ``remedy`` ends the message (None: set ``setting`` to a folder).
     """
     stored = diffusers_file(Path(path)) if Path(path).is_dir() else None
     how: dict[str, Any] = {"variant": stored[1] if stored else None, "low_cpu_mem_usage": False}
@@ -65,7 +65,7 @@ def load_autoencoder(path: str, setting: str = "autoencoder.path", remedy: str |
 
 def load_own_autoencoder(folder: Path) -> AutoencoderKL:
     """Load the tiny autoencoder of the prepared set in ``folder``; :class:`UserError` if it is damaged."""
-    again = f"start the same command again; if it stays so, restore the file, or delete {folder} to prepare it again"
+    again = f"start the same command again; if it fails again, restore the file, or delete {folder} to prepare it again"
     return load_autoencoder(str(folder / OWN), remedy=again)
 
 
@@ -152,18 +152,18 @@ def train_tiny_autoencoder(images: Images, config: AutoencoderConfig, seed: int,
 
 
 def check_tiny(config: AutoencoderConfig) -> None:
-    """:class:`UserError` for channels, or a training, that cannot be."""
+    """Raise :class:`UserError` for channels or training settings that a tiny autoencoder cannot have."""
     if not (config.train_images and config.lr):
         raise UserError(
-            f"autoencoder.train_images={config.train_images} and autoencoder.lr={config.lr} train no tiny autoencoder: both "
-            "must be above 0"
+            f"autoencoder.train_images={config.train_images} and autoencoder.lr={config.lr} cannot train the tiny "
+            "autoencoder: set both above 0"
         )
     if not config.channels or any(c % NORM_GROUPS for c in config.channels):
         raise UserError(f"autoencoder.channels={config.channels} must be multiples of {NORM_GROUPS}, one per level")
 
 
 def build_tiny(config: AutoencoderConfig) -> AutoencoderKL:
-    """An untrained AutoencoderKL with one layer per block and the channels of ``config``; :class:`UserError` for odd ones."""
+    """Build an untrained AutoencoderKL, one layer per block, with ``config.channels``; raises as :func:`check_tiny`."""
     check_tiny(config)
     levels = len(config.channels)
     return AutoencoderKL(

@@ -55,7 +55,7 @@ def lock_file(folder: Path, part: int) -> Path:
 
 
 def under_way(folder: Path, parts: int) -> int:
-    """How many of ``parts`` a process is making now."""
+    """Return how many of ``parts`` some process is making now."""
     return sum(is_locked(lock_file(folder, part)) for part in range(parts))
 
 

@@ -19,7 +19,7 @@ NO_SUBSAMPLING = 0
 
 
 def check_format(image_format: str, quality: int | None) -> None:
-    """:class:`UserError` for an unknown format or a quality that it cannot have."""
+    """Raise :class:`UserError` for an unknown format, or a quality that the format cannot have."""
     require_choice("data.image_format", image_format, FORMATS)
     if image_format == "jpeg" and quality is None:
         raise UserError("data.image_format=jpeg is never lossless: set data.image_quality (95, say), or take webp")

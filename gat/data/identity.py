@@ -34,7 +34,7 @@ def settled(path: str) -> str:
 
 
 def autoencoder_name(autoencoder: AutoencoderConfig) -> str:
-    """What a manifest calls the autoencoder: its hub name or absolute path, ``tiny`` for one that was trained here."""
+    """Return the autoencoder's name in a manifest: its hub name or absolute path; ``tiny`` if preparation trained it."""
     return settled(autoencoder.path) if autoencoder.kind == "pretrained" and autoencoder.path else "tiny"
 
 

@@ -57,7 +57,7 @@ def info_file(folder: Path, number: int) -> Path:
 
 
 def read_info(folder: Path, number: int) -> PartInfo:
-    """A finished part's info; :class:`UserError` if it is damaged."""
+    """Return the info of a finished part; raise :class:`UserError` if its file is damaged."""
     file = info_file(folder, number)
     try:
         return PartInfo(**json.loads(file.read_text(encoding="utf-8")))

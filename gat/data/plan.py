@@ -83,8 +83,8 @@ def plan(data: DataConfig, autoencoder: AutoencoderConfig, cache: Path, device: 
                 _train_tiny(folder, source, data, autoencoder, device)
             except UserError as error:
                 if not new:
-                    raise UserError(f"{error} (where files are removed or added, delete {folder})") from error
-                shutil.rmtree(folder)  # made by this call: the next one lists the source again
+                    raise UserError(f"{error} (if you then add or remove files, also delete {folder})") from error
+                shutil.rmtree(folder)  # this call made it; the next one will list the source again
                 raise
         model = pretrained or load_own_autoencoder(folder)
     return Plan(folder, source, data, autoencoder, model.to(device))
@@ -118,7 +118,7 @@ def _planned_source(folder: Path, data: DataConfig, autoencoder: AutoencoderConf
         raise UserError(f"{folder} is in the way and is no prepared set: remove it")
     source = open_source(data.source, data.root)
     partial = folder.with_name(f".{folder.name}.planning")
-    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+    shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
     partial.mkdir()
     try:
         if isinstance(source, FolderSource):
@@ -142,7 +142,7 @@ def _facts(source: ImageSource) -> dict[str, Any]:
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
-    """``plan.json``; :class:`UserError` if it is damaged or missing."""
+    """Read ``plan.json``; raise :class:`UserError` if it is damaged or missing."""
     file = folder / PLAN
     try:
         planned = json.loads(file.read_text(encoding="utf-8"))
@@ -177,9 +177,9 @@ def _pretrained(path: str | None) -> AutoencoderKL:
 def _train_tiny(
     folder: Path, source: ImageSource, data: DataConfig, config: AutoencoderConfig, device: torch.device
 ) -> None:
-    """Train the tiny autoencoder of the set, and write it."""
+    """Train the prepared set's tiny autoencoder and save it in ``folder``."""
     model = train_tiny_autoencoder(TrainingImages(source, data), config, AUTOENCODER_SEED, device)
     partial = folder / f".{OWN}"
-    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+    shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
     save_autoencoder(model, partial)
     partial.rename(folder / OWN)

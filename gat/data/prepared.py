@@ -138,7 +138,7 @@ class PreparedSet:
         return torch.from_numpy(self.moments(rows)), torch.from_numpy(self.labels[rows])
 
     def autoencoder(self) -> AutoencoderKL:
-        """What decodes this set's latents; :class:`UserError` if it is no longer the one that encoded them."""
+        """Load the autoencoder of this set's latents; raise :class:`UserError` if its weights have changed since encoding."""
         own = self.folder / OWN
         model = load_own_autoencoder(self.folder) if own.exists() else load_autoencoder(self.manifest.autoencoder)
         if weights_digest(model) != self.manifest.autoencoder_sha256:
@@ -201,7 +201,7 @@ class PreparedSet:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a prepared folder; :class:`UserError` if it is missing, damaged or of another format."""
+    """Read a prepared folder's manifest; raise :class:`UserError` if it is missing, damaged or of another format."""
     file = folder / MANIFEST
     try:
         values = json.loads(file.read_text(encoding="utf-8"))

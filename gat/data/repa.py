@@ -98,7 +98,7 @@ def last_number(name: str) -> int | None:
 
 
 def labels_in(root: Path) -> dict[str, Any]:
-    """Return the labels that ``dataset.json`` lists, by file; :class:`UserError` if it lists none, or a file twice."""
+    """Return the labels in ``dataset.json`` by file name; raise :class:`UserError` if it has none, or lists a file twice."""
     file = root / FEATURES / LABELS
     try:
         pairs = json.loads(file.read_text(encoding="utf-8"))["labels"]
@@ -106,12 +106,14 @@ def labels_in(root: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file}: no list of labels ({error}): run REPA's dataset_tools.py with labels") from error
     if len(labels) < len(pairs):
-        raise UserError(f"{file}: lists {len(pairs) - len(labels)} files twice: make it anew")
+        raise UserError(
+            f"{file}: lists {len(pairs) - len(labels)} files twice: write it again with REPA's dataset_tools.py"
+        )
     return labels
 
 
 def read_labels(root: Path, features: Sequence[str]) -> NDArray[np.int64]:
-    """Classes (n,) of ``features``; :class:`UserError` if ``dataset.json`` does not give each a whole number from 0."""
+    """Return the classes (n,) of ``features``; raise :class:`UserError` unless ``dataset.json`` has an integer for each."""
     file, labels = root / FEATURES / LABELS, labels_in(root)
     for feature in features:
         label = labels.get(feature)

@@ -87,7 +87,7 @@ def open_source(source: str, root: str | None) -> ImageSource:
 
 @cache
 def class_count(source: str, root: str | None) -> int | None:
-    """Return the number of classes without listing the images; None where it cannot be had (opening the source says why)."""
+    """Return the number of classes without listing images; None if it cannot be read (opening the source then says why)."""
     if source in ("digits", "fashion_mnist"):
         return 10
     try:

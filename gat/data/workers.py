@@ -26,7 +26,7 @@ PREFETCH = 4
 SCHEDULERS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT)
 TIMEOUT_S = 600
 SHARED_MEMORY = Path("/dev/shm")
-QUEUE_BYTES = 2**17  # shared memory that a worker's queues need
+QUEUE_BYTES = 2**17  # of shared memory, needed by the queues of one worker
 REMEDY = "give the container more shared memory (docker run --shm-size=8g)"
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -49,13 +49,13 @@ def workers_for(images: int, workers: int | None) -> int:
 def read_ahead(
     reader: Dataset[Any], keys: Iterable[Any], workers: int, prefetch: int = PREFETCH, *, pin: bool = False
 ) -> Generator[Any, None, None]:
-    """``reader[key]`` for every key, by ``workers`` processes (0: by this one), each ``prefetch`` keys ahead.
+    """Yield ``reader[key]`` for every key, read by ``workers`` processes (0: this one), each ``prefetch`` keys ahead.
 
-    ``pin``: into pinned memory. Where shared memory is short, batches come through pipes, and with none at all this process
-    reads. :class:`UserError` if a worker raises one, dies, or gives nothing for 10 minutes.
+    ``pin``: into pinned memory. When shared memory runs out, batches are sent through pipes; with too little for the workers'
+    queues, this process reads. Raises :class:`UserError` if a worker raises one, dies, or returns nothing for 10 minutes.
     """
     if workers and shared_bytes() < workers * QUEUE_BYTES:
-        warnings.warn(f"{SHARED_MEMORY} is full: the main process reads all images itself; {REMEDY}", stacklevel=2)
+        warnings.warn(f"{SHARED_MEMORY} is full: the main process reads all images; {REMEDY}", stacklevel=2)
         workers = 0
     loader = DataLoader(
         Sender(reader) if workers else reader,
@@ -81,21 +81,21 @@ def read_ahead(
 
 
 class Packed(NamedTuple):
-    """A value as bytes, which pass through a pipe instead of shared memory."""
+    """A pickled value, sent through a pipe instead of shared memory."""
 
     content: bytes
 
 
 class Mistake(NamedTuple):
-    """The message of a worker's :class:`UserError`."""
+    """The message of a :class:`UserError` that a worker raised."""
 
     message: str
 
 
 class Sender(Dataset[Any]):
-    """``reader`` in a worker: moves what it reads to shared memory while there is room, and packs it from then on.
+    """A worker's ``reader``, which moves values to shared memory until that is full, and pickles them from then on.
 
-    PyTorch shares it later, in a thread whose errors nobody sees: the main process would wait for ever.
+    PyTorch would move them later, in a thread whose errors are lost: the main process would wait forever.
     """
 
     def __init__(self, reader: Dataset[Any]) -> None:
@@ -110,13 +110,13 @@ class Sender(Dataset[Any]):
             try:
                 for tensor in tensors_in(value):
                     tensor.share_memory_()
-            except RuntimeError:  # of PyTorch: no space left
+            except RuntimeError:  # PyTorch found no space left
                 self.room = False
         return value if self.room else Packed(pickle.dumps(value))
 
 
 def received(value: Any) -> Any:
-    """Unpack what a :class:`Sender` sent; :class:`UserError` if it made a mistake."""
+    """Unpack a value sent by a :class:`Sender`; raise the :class:`UserError` that it sent instead."""
     if isinstance(value, Mistake):
         raise UserError(value.message)
     if isinstance(value, Packed):
@@ -126,7 +126,7 @@ def received(value: Any) -> Any:
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
-    """The tensors of a value, which may be nested tuples and lists."""
+    """Yield the tensors of a value, which may be nested tuples and lists."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, tuple | list):
@@ -135,20 +135,20 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
 
 
 def shared_bytes() -> int:
-    """Free room of the shared memory."""
+    """Return the free space in shared memory, in bytes; 0 if there is none on this system."""
     return shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else 0
 
 
 class Reader(ForkProcess):
-    """A worker. It ignores SIGTERM, so that ending it means killing it."""
+    """A worker process. Workers ignore SIGTERM, so they are ended with SIGKILL."""
 
     def terminate(self) -> None:
-        """Kill it."""
+        """Send SIGKILL."""
         self.kill()
 
 
 class ReaderContext(ForkContext):
-    """Starts workers."""
+    """The multiprocessing context that starts workers as :class:`Reader`."""
 
     Process = Reader
 
@@ -166,16 +166,16 @@ def live_with_parent(_worker: int) -> None:
 
 @contextmanager
 def told_plainly() -> Iterator[None]:
-    """Raise :class:`UserError` in place of PyTorch's error if a worker was killed, or is stuck.
+    """Replace PyTorch's error for a worker that was killed, or is stuck, by :class:`UserError`.
 
-    PyTorch raises that one wherever the main thread happens to be, so whatever runs between two batches belongs inside too.
+    PyTorch raises it wherever the main thread happens to be, so code that runs between two batches belongs inside too.
     """
     try:
         yield
     except RuntimeError as error:
         if str(error).startswith("DataLoader timed out"):
             raise UserError(
-                f"the processes that read images gave none for {TIMEOUT_S} s: see whether their disk answers, or set "
+                f"the workers returned no images for {TIMEOUT_S} s: check that the disk with the data responds, or set "
                 "loader.workers=0; the same command goes on from there"
             ) from None
         if not str(error).startswith("DataLoader worker"):

@@ -23,7 +23,7 @@ class ClassRecognizer:
     """Trained on real uint8 images (count, P, P, 3) with labels (count,); ``held_out_accuracy`` is on a fifth not seen.
 
     After the hold-out figure the classifier is trained on all of them; :func:`chosen_rows` says which of a large set to take.
-    Raises :class:`UserError` for too few images to hold a fifth out, or one class alone.
+    Raises :class:`UserError` for too few images to hold a fifth out, or if all images are of one class.
     """
 
     def __init__(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:

@@ -87,7 +87,7 @@ class Evaluator:
     """The decoder of the set's latents, for the reconstruction distance."""
 
     def evaluate(self, samples: Samples, folder: Path) -> list[Number]:
-        """Sample, extract features, measure, and remove the features; the main process gets the numbers, the others [].
+        """Sample, extract features, measure, and delete the features. Return the numbers (main process; others: []).
 
         Raises :class:`UserError`, before anything is sampled, for a reference that does not fit.
         """
@@ -98,9 +98,9 @@ class Evaluator:
         return found
 
     def sample(self, samples: Samples, folder: Path) -> SampleFeatures:
-        """Return the features of ``samples``, whose shards stay in ``folder`` until they are cleared; raises as ``evaluate``.
+        """Return the features of ``samples``, whose shards stay in ``folder`` until ``clear``; all processes share the work.
 
-        In several processes each makes its share.
+        Raises as :meth:`evaluate`.
         """
         with full_precision():
             self.prepare()
@@ -111,7 +111,7 @@ class Evaluator:
         return made
 
     def measured(self, made: SampleFeatures) -> list[Number]:
-        """Return the numbers of features, in one process; those that another evaluation has removed are made again."""
+        """Return the numbers of the features, in one process. Shards that another evaluation has deleted are made again."""
         with full_precision():
             made.make()
             features, samples = made.read(), made.samples
@@ -154,12 +154,12 @@ class Evaluator:
 
     @cached_property
     def recognizer(self) -> ClassRecognizer | None:
-        """Return the classifier trained on the set's images; None if it is off or there is no set of several classes."""
+        """Return the classifier trained on the set's images; None if it is off, or there is no set of several classes."""
         return recognizer(self.data) if self.data is not None and self._recognizes else None
 
     @property
     def _recognizes(self) -> bool:
-        """Whether class accuracy is measured: asked for, and images of several classes are there."""
+        """Return whether class accuracy is measured: it is on, and the set has several classes."""
         return self.config.classifier and self.data is not None and self.data.num_classes > 1
 
     @cached_property

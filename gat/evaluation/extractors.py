@@ -96,16 +96,16 @@ def make_extractor(
                 name, layers, cuda=device.type == "cuda", feature_extractor_weights_path=given, verbose=False
             )
     except Exception as error:  # downloads and unpickling each raise their own kinds
-        there = f"; {weights} has {listed(state)}" if state else ""
+        there = f"; the keys of {weights} are {listed(state)}" if state else ""
         raise UserError(
-            f"weights of evaluation.extractor={name!r} cannot be had ({first_line(error)}{there}): without network set "
+            f"weights of evaluation.extractor={name!r} cannot be loaded ({first_line(error)}{there}): without network, set "
             "evaluation.extractor_weights=FILE, or use evaluation.extractor=efficientnet-lite0"
         ) from error
     return extractor
 
 
 def _copy_of(state: StateDict) -> BytesIO | None:
-    """Return ``state`` as a file that torch-fidelity can unpickle without running code; None without weights."""
+    """Return ``state`` as a file in memory that torch-fidelity can load without running code; None if it is empty."""
     if not state:
         return None
     copy = BytesIO()
@@ -115,16 +115,18 @@ def _copy_of(state: StateDict) -> BytesIO | None:
 
 
 def _openais(name: str, weights: str | None) -> str | None:
-    """Return the file of a CLIP model, None if it is to be fetched. :class:`UserError` for one that is not OpenAI's.
+    """Return the file of a CLIP model; None if torch-fidelity is to download it.
 
-    It is TorchScript, which can run code when it is loaded.
+    Raises :class:`UserError` for a file that is not OpenAI's, by SHA-256: it is TorchScript, which can run code when loaded.
     """
     digest = CLIP[name]["hash"]
     file = Path(weights) if weights else Path(torch.hub.get_dir()) / "checkpoints" / f"{name}-{digest}.pt"
     if weights is None and not file.exists():
-        return None  # torch-fidelity compares the SHA-256 of what it fetches
+        return None  # torch-fidelity checks the SHA-256 of its download
     if sha256(file) != digest:
-        raise UserError(f"{file}: refused, as its SHA-256 is not that of OpenAI's file: TorchScript can run any code")
+        raise UserError(
+            f"{file}: refused, as its SHA-256 is not that of OpenAI's file (TorchScript can run any code): download it again"
+        )
     return str(file)
 
 

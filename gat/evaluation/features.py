@@ -98,7 +98,7 @@ def _read(file: Path) -> dict[str, Tensor]:
         ) from error
     except SafetensorError as error:
         file.unlink(missing_ok=True)
-        raise UserError(f"{file}: is damaged and was removed: start the same command again") from error
+        raise UserError(f"{file}: was damaged, and has been deleted: start the same command again") from error
 
 
 @torch.no_grad()

@@ -53,7 +53,7 @@ def reconstruction_number(
 def reconstructions(
     data: PreparedSet, autoencoder: AutoencoderKL, rows: NDArray[np.int64], config: EvaluationConfig
 ) -> Iterator[Tensor]:
-    """What the posterior means of ``rows`` (n,) decode to, as uint8 batches (B, 3, P, P) on the autoencoder's device."""
+    """Decode the posterior means of ``rows`` (n,): uint8 batches (B, 3, P, P) on the autoencoder's device."""
     starts = range(0, len(rows), config.batch_size)
     for start in Progress(starts, desc="reconstructions", unit="batch", leave=False):
         moments, _ = data.latents(rows[start : start + config.batch_size])

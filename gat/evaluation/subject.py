@@ -105,14 +105,14 @@ def open_images(config: Config) -> PreparedSet:
     data = open_prepared(folder, config.data)
     if data.manifest.autoencoder != autoencoder_name(config.autoencoder):
         raise UserError(
-            f"{folder / MANIFEST}: names the autoencoder {data.manifest.autoencoder!r}, not that of these settings, "
-            f"{autoencoder_name(config.autoencoder)!r}: delete that folder, and prepare it again"
+            f"{folder / MANIFEST}: names the autoencoder {data.manifest.autoencoder!r}, but the settings name "
+            f"{autoencoder_name(config.autoencoder)!r}: delete {folder}, and prepare the data again"
         )
     return data
 
 
 def _pipeline_settings(folder: Path) -> tuple[float, list[str], str]:
-    """Scale, class names, and the decoder's name for the protocol."""
+    """Return the latents' scale, the class names, and the decoder's name for the protocol."""
     try:
         index = json.loads((folder / PIPELINE_INDEX).read_text(encoding="utf-8"))
         names = index.get("id2label") or {}

@@ -124,7 +124,7 @@ class Generator(nn.Module):
         if there is an alignment projector, its projections (B, N, T): ``aligned``.
         """
         style = nn.functional.silu(w)
-        h = self.pos_embed.repeat(len(w), 1, 1)  # a bare view of a parameter claims a gradient even without grad mode
+        h = self.pos_embed.repeat(len(w), 1, 1)  # a plain view would report requires_grad even under no_grad
         if record is not None:
             record["embed"] = h
         blocks_per_stage = self.dims.depth // self.dims.num_stages

@@ -1,5 +1,6 @@
-"""Position codes: a 2-D sine-cosine embedding, from which training starts, and fixed axial 2-D RoPE (method, sections 1, 2;
-the release's loop trains the embedding, docs/differences-from-release.md, point 13).
+"""Position codes: a trained embedding that starts as a 2-D sine-cosine one, and fixed axial 2-D RoPE (method, sections 1, 2).
+
+The embedding is trained because the release's loop trains it (docs/differences-from-release.md, point 13).
 
 Shapes: B batch, A attention heads, N tokens (row-major over a square grid), d width, h head dimension.
 """

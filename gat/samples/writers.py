@@ -132,7 +132,7 @@ class Writer(ABC):
                 raise
 
     def close(self) -> None:
-        """Assemble the shards, unless somebody has; remove what only the making needed, and what killed processes left."""
+        """Assemble the shards, unless another process has; delete temporary folders and what killed processes left."""
         folders = [self.out / ".shards", self.out / ".locks"]
         if self.finished() and not any(place.exists() for place in (self.lock, *folders, *self.leftovers())):
             return
@@ -145,7 +145,7 @@ class Writer(ABC):
                 file.unlink(missing_ok=True)
 
     def leftovers(self) -> list[Path]:
-        """Return the files in OUT that killed processes left half-written; no others, whatever they are called."""
+        """Return the half-written files that killed processes left in OUT, and no files of others."""
         names = {f".{file.name}" for file in (self.out / "samples.json", *self.units, *self.products())}
         return [file for file in self.out.glob(f".*.{HEX_DIGITS}") if file.stem in names and file.is_file()]
 
@@ -234,7 +234,7 @@ class NpzWriter(Writer):
         return [self.out.with_name(f"{self.out.name}.npz")]
 
     def assemble(self) -> None:
-        """The archive: the shards' images one after another, then the classes."""
+        """Write the archive: the shards' images one after another, then the classes."""
         (file,) = self.products()
         remove_leftovers(file)
         with replacing(file) as stream, zipfile.ZipFile(stream, "w") as archive:
@@ -256,7 +256,7 @@ def write_header(stream: Any, count: int, images: NDArray[np.uint8]) -> None:
 
 
 def differences(file: Path, here: dict[str, Any]) -> list[str]:
-    """In what a ``samples.json`` differs from the settings ``here``; :class:`UserError` if it cannot be read."""
+    """Return how a ``samples.json`` differs from the settings ``here``; raise :class:`UserError` if it cannot be read."""
     try:
         there = dict(json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""Mistakes in the configuration, told before any work. Quick to import: neither teacher nor autoencoder code."""
+"""Checks of the configuration before any work. Quick to import: needs neither teacher nor autoencoder code."""
 
 import warnings
 
@@ -17,7 +17,7 @@ from gat.training.trackers import require_tracker
 
 
 def check(config: Config) -> None:
-    """:class:`UserError` for settings that no data can make right."""
+    """Raise :class:`UserError` for settings that are wrong whatever the data."""
     check_ranges(config)
     require_choice("objective.mng_schedule", config.objective.mng_schedule, SCHEDULES)
     require_choice("objective.mng_form", config.objective.mng_form, FORMS)
@@ -40,30 +40,33 @@ def check(config: Config) -> None:
 
 
 def check_classes(rules: EvaluationConfig, count: int | None) -> None:
-    """Warn that one class has no class accuracy; :class:`UserError` for features that tell apart. ``count``: of classes."""
+    """Warn that data of one class has no class accuracy; raise :class:`UserError` if features need several classes.
+
+    ``count``: number of classes, None if unknown.
+    """
     if count != 1:
         return
     if CLASSIFIER in (rules.extractor, *rules.also_extractors):
         raise UserError(
             f"evaluation.extractor={rules.extractor}, evaluation.also_extractors={rules.also_extractors}: the features of "
-            f"{CLASSIFIER!r} need at least 2 classes, and the data has 1: choose others, evaluation=efficientnet2k, say"
+            f"{CLASSIFIER!r} need at least 2 classes, and the data has 1: choose others, e.g. evaluation=efficientnet2k"
         )
     if rules.classifier:
         warnings.warn("the data has one class: class accuracy (evaluation.classifier) is left out", stacklevel=3)
 
 
 def check_averages(optim: OptimConfig) -> None:
-    """:class:`UserError` for an average of the generator that is asked for twice."""
+    """Raise :class:`UserError` for an average of the generator that is requested twice."""
     for decay in optim.also_ema_decays:
         if decay == optim.ema_decay or optim.also_ema_decays.count(decay) > 1:
             raise UserError(
-                f"optim.also_ema_decays={optim.also_ema_decays}: each must be other than optim.ema_decay={optim.ema_decay}, "
-                "and given once"
+                f"optim.also_ema_decays={optim.also_ema_decays}: each must differ from optim.ema_decay={optim.ema_decay} "
+                "and be given once"
             )
 
 
 def check_steps(training: TrainingConfig) -> None:
-    """:class:`UserError` for checkpoints to keep where none are written."""
+    """Raise :class:`UserError` if ``keep_steps`` asks for checkpoints at steps at which none are written."""
     if training.keep_steps is not None and training.keep_steps % training.checkpoint_steps:
         raise UserError(
             f"training.keep_steps={training.keep_steps} must be a multiple of "

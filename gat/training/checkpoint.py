@@ -1,9 +1,9 @@
 """Checkpoints: everything that the next step depends on, in one safetensors file that other code can read.
 
 Keys: ``generator.*``, ``discriminator.*``, ``ema.*`` (state dicts; class means of w are ``mean_w``), ``ema@DECAY.*`` of
-further averages, and ``{generator,discriminator}_optimizer.<index>.<moment>``. The metadata holds the step, the last step in
-the metrics by then, the run's identity, a checksum, and the dimensions of the generator (JSON), of which its tensors do not
-tell all. Data position and random draws are functions of seed and step, so there is nothing else to keep.
+further averages, and ``{generator,discriminator}_optimizer.<index>.<moment>``. The metadata holds the step, the last step
+logged in the metrics, the run's identity, a checksum, and the generator's dimensions (JSON), which its tensors do not
+determine. Data position and random draws are functions of seed and step, so there is nothing else to keep.
 """
 
 import json
@@ -26,14 +26,14 @@ OPTIMIZERS = ("generator_optimizer", "discriminator_optimizer")
 
 @dataclass(frozen=True)
 class HostState:
-    """A copy on the host of what a checkpoint holds: steps that follow do not change it."""
+    """A copy on the host of a checkpoint's tensors, which later steps do not change."""
 
     tensors: dict[str, Tensor]
     generator: GeneratorDims
 
 
 def on_host(networks: Networks) -> HostState:
-    """Copy the state of ``networks`` to the host, which waits for the device."""
+    """Copy the state of ``networks`` to the host; waits for the device."""
     tensors = {
         key: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         for key, value in state_tensors(networks).items()
@@ -57,7 +57,7 @@ def state_tensors(networks: Networks) -> dict[str, Tensor]:
 def save_checkpoint(file: Path, state: HostState, step: int, identity: str, logged: int = 0) -> None:
     """Write the ``state`` after ``step`` steps: to a temporary file, flushed to disk, then renamed.
 
-    ``logged``: the last step in the metrics by then, 0 if there is none.
+    ``logged``: the last step in the metrics when the state was copied; 0 if there is none.
     """
     metadata = {
         "step": str(step),

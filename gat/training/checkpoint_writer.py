@@ -1,4 +1,4 @@
-"""Checkpoints written from a copy on the host while training goes on."""
+"""Writing of checkpoints, from a copy on the host, while training continues."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,7 +9,7 @@ from typing import Self
 class CheckpointWriter:
     """A thread that writes one checkpoint at a time, in order; leaving the block waits for the last one.
 
-    Files are replaced whole, so one that the process's death cuts off leaves those before it.
+    Files are replaced whole: a process that dies while writing leaves the earlier checkpoints intact.
     """
 
     def __init__(self) -> None:
@@ -27,17 +27,17 @@ class CheckpointWriter:
             self.finish()
 
     def start(self, write: Callable[[], None]) -> None:
-        """Have the thread call ``write``, after :meth:`finish`."""
+        """Call :meth:`finish`, then have the thread call ``write``."""
         self.finish()
         self._under_way = self._thread.submit(write)
 
     def check(self) -> None:
-        """Raise the error of a checkpoint that could not be written, without waiting for one that is being written."""
+        """Raise the error of a failed write, if there is one; do not wait for a write under way."""
         if self._under_way is not None and self._under_way.done():
             self.finish()
 
     def finish(self) -> None:
-        """Wait for the checkpoint that is being written; raises its error."""
+        """Wait for the write under way, and raise its error."""
         under_way, self._under_way = self._under_way, None
         if under_way is not None:
             under_way.result()

@@ -50,7 +50,7 @@ class RunEvaluation:
         check_rules(rules)
         self.rules, self.scale, self.folder = rules, data.manifest.scale, folder
         needed = (rules.extractor, rules.batch_size, device, config.loader.workers)
-        with processes.main_first():  # it downloads what is missing
+        with processes.main_first():  # the main process downloads missing files
             decoder, self.decoder_name = decoder_of(data, rules.decoder)
             reference = open_reference(data, rules.reference, *needed)
         self.decoder = decoder.to(device)

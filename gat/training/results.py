@@ -15,7 +15,7 @@ from gat.files import is_locked, json_object, reading
 
 METRICS, RECORD, PROTOCOLS, LOCK = "metrics.jsonl", "record.json", "protocols.json", ".lock"
 RESTORE = "restore it from a copy, or set another paths.run to train the run again"
-SHOWN = 40  # characters of a damaged line
+SHOWN = 40  # characters of a damaged line that a message quotes
 FIRST_NUMERICS = 1  # of records that do not name a version
 Line = Mapping[str, Any]
 
@@ -53,7 +53,7 @@ def any_record(folder: Path) -> dict[str, Any] | None:
 
 
 def under_way(folder: Path) -> bool:
-    """Return whether a process, whoever started it, is training or evaluating the run in ``folder``."""
+    """Return whether any process is training or evaluating the run in ``folder``."""
     return is_locked(folder / LOCK)
 
 
@@ -75,7 +75,7 @@ def reaches(record: Mapping[str, Any], steps: int) -> bool:
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """Return all lines of a run's ``metrics.jsonl``; a last line cut short by a crash is left out.
 
-    Raises :class:`gat.errors.UserError` for a line that is none of metrics.
+    Raises :class:`gat.errors.UserError` for a damaged line.
     """
     file = folder / METRICS
     if not file.exists():
@@ -95,7 +95,7 @@ def _line(number: int, text: str) -> dict[str, Any]:
 
 
 def read_protocols(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return the protocols of a run's numbers by their ids; :class:`gat.errors.UserError` for a damaged file."""
+    """Return the protocols of a run's numbers by id; raise :class:`gat.errors.UserError` for a damaged file."""
     file = folder / PROTOCOLS
     if not file.exists():
         return {}

@@ -48,9 +48,9 @@ def run(config: Config) -> dict[str, Any] | None:
 
 
 def has_ended(folder: RunFolder, processes: Processes) -> bool:
-    """Return whether the run has ended, in every process as the main one finds it.
+    """Return whether the run has ended; every process returns the main one's finding.
 
-    Raises :class:`gat.errors.UserError` if the folder is another run's.
+    Raises :class:`gat.errors.UserError` if the folder belongs to another run.
     """
     ended = folder.ended_record() is not None
     if not ended:
@@ -60,7 +60,7 @@ def has_ended(folder: RunFolder, processes: Processes) -> bool:
 
 @contextmanager
 def prepared_in(config: Config) -> Iterator[None]:
-    """Turn what goes wrong with the prepared data while the block uses them into one line for the user."""
+    """Turn errors with the prepared data, which the block uses, into one :class:`gat.errors.UserError`."""
     place, remedy = (
         f"prepared data in {config.paths.prepared}",
         "start the same command again, or set another paths.prepared",
@@ -70,10 +70,10 @@ def prepared_in(config: Config) -> Iterator[None]:
 
 
 def train(config: Config, folder: RunFolder, device: torch.device, processes: Processes) -> bool:
-    """Train the run and write its record; False, with nothing done, if another process has ended it in the meantime.
+    """Train the run and write its record; return False, having done nothing, if another process has ended it meanwhile.
 
-    Everything is set up before the folder is taken, so that mistakes leave none behind; that takes long enough for another
-    process to begin and end this run, or another one in its place, which is why the folder is looked at again.
+    Setup precedes locking the folder, so that a mistake leaves no folder behind. Setup takes long enough for another process
+    to train this run, or another one, in the folder, which is therefore checked again once it is locked.
     """
     if processes.is_main and (older := earlier_run(folder.path, config)):
         print(f"{older}; this one is trained in {folder.path}", file=sys.stderr)  # noqa: T201
@@ -98,7 +98,7 @@ def train(config: Config, folder: RunFolder, device: torch.device, processes: Pr
 def evaluated(config: Config, folder: RunFolder, device: torch.device, processes: Processes) -> dict[str, Any] | None:
     """Add a further evaluation to an ended run, and return its record with the numbers (main process; else None)."""
     with prepared_in(config), folder.held() if processes.is_main else nullcontext():
-        processes.wait()  # with the folder held nobody adds numbers: all find the same ones missing
+        processes.wait()  # the folder is locked, so no other command adds numbers: all processes find the same ones missing
         add_evaluations(config, folder, device, processes)
         if not processes.is_main:
             return None
@@ -109,9 +109,9 @@ def evaluated(config: Config, folder: RunFolder, device: torch.device, processes
 
 
 def write_record(trainer: Trainer, divergence: Divergence | None, seconds: float, processes: Processes) -> None:
-    """Write ``record.json``, and drop checkpoints that need not be kept.
+    """Write ``record.json``, and delete checkpoints that need not be kept.
 
-    ``seconds``: of training and evaluation since the last start.
+    ``seconds``: time of training and evaluation since the last start.
     """
     folder, config = trainer.folder, trainer.config
     dropped = [] if config.training.keep_checkpoints else folder.passing_checkpoints()

@@ -1,4 +1,4 @@
-"""A run's folder: where its files lie, whose they are, and its metrics file."""
+"""A run's folder: paths of its files, checks that they belong to the run, and its metrics file."""
 
 import json
 import math
@@ -57,23 +57,25 @@ class RunFolder:
         self.metrics_file = self.path / METRICS
         self.record_file = self.path / RECORD
         self.logged = 0
-        """The last step in the metrics, by this process."""
+        """The last step in the metrics that this process has written or read."""
         self.grid_file = self.path / "samples.png"
         self.checkpoints = self.path / "checkpoints"
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Make the folder, and hold its lock.
+        """Make the folder, and hold its lock for the block.
 
-        Raises :class:`UserError` if it cannot be written, or another process holds it. The lock goes with the process,
-        however that ends.
+        Raises :class:`UserError` if it cannot be written, or another process holds the lock. The lock is released when the
+        process ends, however it ends.
         """
         with self.told():
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             stream = (self.path / LOCK).open("w", encoding="utf-8")
         with stream:
             if not lock(stream, wait=False):
-                raise UserError(f"run folder {self.path}: another process is working on it: let it, or stop it")
+                raise UserError(
+                    f"run folder {self.path}: another process is working on it: wait for that one, or stop it"
+                )
             with self.told():
                 self._remove_leftovers()
             yield
@@ -125,7 +127,7 @@ class RunFolder:
             self._require_own_settings()
 
     def _require_own_settings(self) -> None:
-        """Raise :class:`UserError` for another run's ``config.yaml``, where no record or checkpoint tells whose it is."""
+        """Raise :class:`UserError` if ``config.yaml`` is another run's, for a folder with neither record nor checkpoint."""
         remedy = "set another paths.run, or remove the folder"
         with reading(self.config_file, "the settings of a run", remedy):
             own = same_settings(
@@ -149,8 +151,8 @@ class RunFolder:
         lines = {line["step"]: line for line in self.read_metrics()}
         if logged and logged not in lines:
             raise UserError(
-                f"{self.metrics_file}: lacks step {logged}, which it had before {file.name}: restore it from a copy, "
-                "remove that checkpoint to go on from an earlier one, or set another paths.run"
+                f"{self.metrics_file}: lacks step {logged}, which was logged before {file.name}: restore it from a copy, "
+                "remove that checkpoint to continue from an earlier one, or set another paths.run"
             )
         at_end = lines.get(self.total_steps, {})
         unfinished = self.evaluation and not numbers_of(at_end, self.evaluation)
@@ -187,11 +189,11 @@ class RunFolder:
         return self.checkpoints / f"step-{step:08d}.safetensors"
 
     def all_checkpoints(self) -> list[Path]:
-        """Checkpoints in order of their steps."""
+        """Return the checkpoints in order of their steps."""
         return sorted(self.checkpoints.glob("step-*.safetensors"))
 
     def save(self, state: HostState, step: int, keep_steps: int | None, logged: int = 0) -> None:
-        """Write a checkpoint; then delete all passing ones but the last two and those at multiples of ``keep_steps``.
+        """Write a checkpoint; then delete :meth:`passing_checkpoints`, except the last two and multiples of ``keep_steps``.
 
         ``logged``: the last step in the metrics when the state was copied.
         """
@@ -202,7 +204,7 @@ class RunFolder:
                     old.unlink()
 
     def passing_checkpoints(self) -> list[Path]:
-        """Return the checkpoints, in order, but for those that the run kept when it had ended, before it was extended."""
+        """Return the checkpoints, in order of steps, written since the run last ended; those kept then stay."""
         kept = Path((any_record(self.path) or {}).get("checkpoint") or "").name
         return [file for file in self.all_checkpoints() if file.name > kept]
 
@@ -242,7 +244,7 @@ class RunFolder:
         with self.told(), self.metrics_file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
             stream.flush()
-            os.fsync(stream.fileno())  # before a checkpoint that follows
+            os.fsync(stream.fileno())  # a checkpoint that relies on this line may follow
         self.logged = metrics["step"]
 
     def add_numbers(self, step: int, numbers: Sequence[Number]) -> None:
@@ -280,7 +282,7 @@ class RunFolder:
         return read_metrics(self.path)
 
     def cut_metrics(self, step: int) -> None:
-        """Drop lines after ``step``: a resumed run writes them again."""
+        """Delete lines after ``step``: a resumed run writes them again."""
         lines = [line for line in self.read_metrics() if line["step"] <= step]
         self._write_metrics(lines)
         self.logged = lines[-1]["step"] if lines else 0

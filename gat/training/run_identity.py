@@ -1,4 +1,4 @@
-"""What identifies a run and its evaluations: hashes of the settings that change them, and names made of these."""
+"""Identities of runs and evaluations: hashes of the settings that change their results, and names made of these."""
 
 import hashlib
 import json
@@ -88,7 +88,7 @@ def _hash(value: Any) -> str:
 
 
 def run_name(config: Config) -> str:
-    """Data, generator size and patch, seed and identity, e.g. ``digits-mini-S2-seed0-1a2b3c4d``."""
+    """Return data, generator size and patch, seed and identity, e.g. ``digits-mini-S2-seed0-1a2b3c4d``."""
     model = config.model
     size = f"{model.family}-{model.size}{model.patch}"
     return f"{config.data.source}-{size}-seed{config.training.seed}-{identity(config)[:8]}"
@@ -99,7 +99,7 @@ def earlier_run(place: Path, config: Config) -> str | None:
     for folder in sorted(place.parent.glob(f"{place.name.rpartition('-')[0]}-*")):
         try:
             record = any_record(folder)
-        except UserError:  # a neighbour's
+        except UserError:  # a damaged record of some other run
             continue
         if record is None or "config" not in record or numerics_of(record) == NUMERICS:
             continue
@@ -109,7 +109,7 @@ def earlier_run(place: Path, config: Config) -> str | None:
 
 
 def same_settings(theirs: Mapping[str, Any], config: Config) -> bool:
-    """Return whether a run's recorded settings, where it has them, train what ``config`` trains."""
+    """Return whether recorded settings train the same networks as ``config``; a setting they lack counts as equal."""
     wanted = _less(_less(_less(asdict(config), WITHOUT_EFFECT), BY_ROUNDING), OF_EVALUATION)
     sizes = theirs["model"]["discriminator_size"] or theirs["model"]["size"]
     if sizes != (config.model.discriminator_size or config.model.size):

@@ -197,14 +197,14 @@ class Trainer:
             numbers = evaluation.numbers(self.networks.ema, self.folder.identity, step, self.networks.also_ema)
             if self.processes.is_main:
                 evaluation.save_grid(self.networks.ema, self.folder.grid_file)
-        self.processes.wait()  # those that go on would give up in the next step's exchange
+        self.processes.wait()  # otherwise the rest could exceed STEP_TIMEOUT in the next step's exchange
         return numbers
 
     def _save(self, step: int, writer: CheckpointWriter, *, last: bool) -> Divergence | None:
-        """Have a checkpoint written, unless the run has diverged (which is returned, and told in a line) or may be diverging.
+        """Start writing a checkpoint, unless the run has diverged (which is logged and returned) or may be diverging.
 
-        At the end one is written even then, and none where checkpoints are not kept. Of the ``last`` one the end is waited
-        for. All processes leave together: one that left earlier would have its launcher kill the one that writes.
+        The run's final checkpoint is written even if it may be diverging, but not if checkpoints are not kept. ``last``: wait
+        until it is written. All processes wait here: if one exited earlier, the launcher would kill the one that writes.
         """
         divergence = None
         if self.unseen:
@@ -214,7 +214,7 @@ class Trainer:
         training = self.config.training
         wanted = training.keep_checkpoints if step == training.total_steps else not self.watch.suspicious
         if divergence is None and self.processes.is_main and wanted:
-            writer.finish()  # before there is a second copy
+            writer.finish()  # so that there is one copy on the host at a time
             state, logged = on_host(self.networks), self.folder.logged
             writer.start(lambda: self.folder.save(state, step, training.keep_steps, logged))
         if last:

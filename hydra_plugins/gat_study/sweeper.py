@@ -19,7 +19,7 @@ class ClaimSweeper(BasicSweeper):
         assert self.launcher is not None
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        surroundings(self.config)  # tells mistakes before they are multiplied by seeds
+        surroundings(self.config)  # reports mistakes once, instead of for every seed
         points = expand(self.config.sweep, typed_axes(parser.parse_overrides(arguments)), self.config.launch.arms)
         return [self.launcher.launch(points, initial_job_idx=0)]
 
