@@ -143,7 +143,9 @@ def test_metrics_that_are_shorter_than_the_checkpoint(small: SmallConfig, tmp_pa
     metrics = tmp_path / "run" / "metrics.jsonl"
     whole = metrics.read_text().splitlines(keepends=True)
     metrics.write_text("".join(whole[:3]))
-    told = r"metrics\.jsonl: lacks step 4, which was logged before step-00000004\.safetensors: restore it .* remove that"
+    told = (
+        r"metrics\.jsonl: lacks step 4, which was logged before step-00000004\.safetensors: restore it .* remove that"
+    )
     for steps in (4, 6):
         with pytest.raises(UserError, match=told):
             run(small(f"training.total_steps={steps}"))

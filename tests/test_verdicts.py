@@ -329,7 +329,10 @@ def test_a_head_reads_nothing_of_the_environment(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     write_results(tmp_path, "mng", mng_table(A, B), claim=CLAIM | {"sentence": "${oc.env:HF_TOKEN}"})
     found = all_judged(tmp_path, "mini")
-    assert "holds the interpolation '${oc.env:HF_TOKEN}'" in next(one for one in found if one.claim["id"] == "mng").notes[0]
+    assert (
+        "holds the interpolation '${oc.env:HF_TOKEN}'"
+        in next(one for one in found if one.claim["id"] == "mng").notes[0]
+    )
     assert "hf_secret" not in document("mini", found)
 
 
