@@ -143,7 +143,7 @@ SLOPE = {"kind": "power_law", "x": "flops", "predicted": 1.0, "within": 0.1, "de
         ({"rule": [TRAINS | {"share": 2}]}, "trains: share=2 must be at least 0 and at most 1"),
         ({"rule": [SLOPE | {"predicted": "one"}]}, "power_law: predicted=one must be a number"),
         ({"rule": [SLOPE | {"x": 1}]}, "power_law: x=1 must be a name"),
-        ({"paper": [{"what": "FID"}]}, r"paper has \{'what': 'FID'\}: give about, source, value, what of each"),
+        ({"paper": [{"what": "FID"}]}, r"paper has \{'what': 'FID'\}: give each about, source, value, what, with"),
         ({"confidence": math.nan}, "confidence=nan must be finite and at least 0.5 and below 1"),
         ({"confidence": 95}, "confidence=95 must be at least 0.5 and below 1"),
         ({"looks": 3, "family": None}, "looks=3 must be at least 1 and at most 2"),

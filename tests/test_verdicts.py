@@ -352,11 +352,11 @@ def test_a_head_that_is_not_whole_is_told(tmp_path: Path) -> None:
     [
         ({"paper": None, "confirms": None}, "own.yaml: claim mng lacks paper, confirms: see sweeps/README.md"),
         ({"id": None}, "own.yaml: claim None lacks id"),
-        ({"seeds": "many"}, "own.yaml: claim mng has a wrong seeds .*many.*: see sweeps/README.md"),
-        ({"colour": "red"}, "own.yaml: claim mng has a wrong colour .*: see sweeps/README.md"),
+        ({"seeds": "many"}, "own.yaml: claim mng has an invalid seeds .*many.*: see sweeps/README.md"),
+        ({"colour": "red"}, "own.yaml: claim mng has an invalid colour .*: see sweeps/README.md"),
         (
             {"paper": [{"what": "FID", "source": "v1"}]},
-            "paper has {'what': 'FID', 'source': 'v1'}: give about, source, ",
+            "paper has {'what': 'FID', 'source': 'v1'}: give each about, source, ",
         ),
     ],
 )

@@ -115,7 +115,7 @@ def claim_from(stated: Any, where: str, remedy: str = "see sweeps/README.md") ->
     try:
         return cast(ClaimConfig, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ClaimConfig), stated)))
     except OmegaConfBaseException as error:
-        raise UserError(f"{told} has a wrong {error.full_key} ({first_line(error)}): {remedy}") from error
+        raise UserError(f"{told} has an invalid {error.full_key} ({first_line(error)}): {remedy}") from error
 
 
 def check_claim(claim: ClaimConfig | None, arms: Collection[str] | None = None) -> None:
