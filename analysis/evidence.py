@@ -25,7 +25,7 @@ def last_third(rows: pd.DataFrame) -> NDArray[np.float64]:
     A run without a positive number at one of these evaluations, or at its end, has none: all must be means of the same.
     ``rows``: of one arm, with ``seed``, ``step`` and ``end``.
     """
-    late = rows[3 * rows["step"] > 2 * end_of(rows)]
+    late = rows[in_last_third(rows)]
     distances = late["distance"].astype(float)
     late = late.assign(log=np.log(distances.where(np.isfinite(distances) & (distances > 0))))
     logs = late.pivot_table(index="seed", columns="step", values="log", dropna=False)
@@ -35,6 +35,11 @@ def last_third(rows: pd.DataFrame) -> NDArray[np.float64]:
 def end_of(rows: pd.DataFrame) -> float:
     """Return the last step of those of an arm's runs that ended; NaN if none did."""
     return float(rows.loc[rows["end"] == True, "step"].max())  # noqa: E712  # the column holds gaps
+
+
+def in_last_third(rows: pd.DataFrame) -> "pd.Series[bool]":
+    """Return which of an arm's rows lie in the last third of its steps."""
+    return 3 * rows["step"] > 2 * end_of(rows)
 
 
 @dataclass(frozen=True)
@@ -105,8 +110,8 @@ class Evidence:
         parts = []
         for arm in (first, second):
             rows = self.ended(arm).dropna(subset=["distance"])
-            shares = (rows["step"] / end_of(rows)).round(6)
-            parts.append(sorted(shares[shares > 2 / 3].unique()))
+            late = rows.loc[in_last_third(rows), "step"]
+            parts.append(sorted((late / end_of(rows)).round(6).unique()))
         return (
             "" if parts[0] == parts[1] else f"{first} and {second} were not evaluated at the same parts of their length"
         )

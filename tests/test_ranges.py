@@ -98,7 +98,6 @@ def test_settings_of_a_run_out_of_range(override: str, message: str) -> None:
         ("benchmark.warmup_steps=-1", "benchmark.warmup_steps=-1 must be at least 0"),
         ("prepare.shards=0", "prepare.shards=0 must be at least 1"),
         ("launch.local_jobs=0", "launch.local_jobs=0 must be at least 1"),
-        ("cluster.timeout_min=0", "cluster.timeout_min=0 must be at least 1"),
         ("cluster.sustained_tflops=nan", "cluster.sustained_tflops=nan must be finite and above 0"),
         ("study.processes=-1", "study.processes=-1 must be at least 1"),
         ("study.patches.small=0", r"study.patches\[small\]=0 must be at least 1"),

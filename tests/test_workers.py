@@ -236,7 +236,7 @@ def test_shared_memory_runs_full() -> None:
 
 def test_no_shared_memory_for_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "shared_bytes", lambda: 2 * workers.QUEUE_BYTES - 1)
-    with pytest.warns(UserWarning, match="/dev/shm is full: the main process reads all images"):
+    with pytest.warns(UserWarning, match="/dev/shm has no room for workers: the main process reads all images"):
         assert {process for _, process in read_ahead(Squares(), range(3), 2)} == {os.getpid()}
     assert os.getpid() not in {process for _, process in read_ahead(Squares(), range(3), 1)}
 

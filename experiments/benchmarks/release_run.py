@@ -12,7 +12,6 @@ from typing import Any
 import pandas as pd
 import torch
 from scipy import stats
-from tqdm import tqdm
 
 from experiments.benchmarks import release
 from experiments.benchmarks.tables import markdown, measured_by
@@ -23,6 +22,7 @@ from gat.errors import UserError
 from gat.evaluation.kinds import FRECHET
 from gat.files import replacing, told
 from gat.platform import choose_device
+from gat.progress import Progress
 from gat.training.check import check
 from gat.training.evaluation import RunEvaluation
 from gat.training.feed import Feed
@@ -85,7 +85,7 @@ def train_release(config: Config, folder: str) -> list[dict[str, Any]]:
     rows = []
     with tempfile.TemporaryDirectory() as features:
         evaluation = RunEvaluation(config, data, device, folder=Path(features))
-        for step in tqdm(range(1, training.total_steps + 1), desc="the release"):
+        for step in Progress(range(1, training.total_steps + 1), desc="the release"):
             noise = draw_noise(  # only the posterior's part is used, so that both see the same latents
                 training.seed_of("noise"),
                 step - 1,
@@ -118,7 +118,7 @@ def summary(table: pd.DataFrame) -> str:
     parts = []
     for schedule, rows in table.groupby("schedule"):
         by_step = rows.pivot_table(index=["code", "seed"], columns="step", values="distance").reset_index()
-        late = rows[rows["step"] > rows["step"].max() * 2 / 3]
+        late = rows[3 * rows["step"] > 2 * rows["step"].max()]
         means = late.assign(log=late["distance"].map(math.log)).groupby(["code", "seed"])["log"].mean()
         theirs, ours = (
             means[code] if code in means.index.get_level_values(0) else [] for code in ("the release", "ours")

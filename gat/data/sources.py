@@ -4,7 +4,6 @@ import gzip
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -85,15 +84,16 @@ def open_source(source: str, root: str | None) -> ImageSource:
     return (open_repa if source == "repa" else open_image_folder)(Path(root))
 
 
-@cache
 def class_count(source: str, root: str | None) -> int | None:
     """Return the number of classes without listing images; None if it cannot be read (opening the source then says why)."""
     if source in ("digits", "fashion_mnist"):
         return 10
+    if root is None:
+        return None
     try:
         if source == "repa":
-            return len({str(label) for label in labels_in(Path(root or "")).values()})
-        return len(class_folders(Path(root or "")))
+            return len({str(label) for label in labels_in(Path(root)).values()})
+        return len(class_folders(Path(root)))
     except UserError:
         return None
 

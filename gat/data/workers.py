@@ -55,7 +55,9 @@ def read_ahead(
     queues, this process reads. Raises :class:`UserError` if a worker raises one, dies, or returns nothing for 10 minutes.
     """
     if workers and shared_bytes() < workers * QUEUE_BYTES:
-        warnings.warn(f"{SHARED_MEMORY} is full: the main process reads all images; {REMEDY}", stacklevel=2)
+        warnings.warn(
+            f"{SHARED_MEMORY} has no room for workers: the main process reads all images; {REMEDY}", stacklevel=2
+        )
         workers = 0
     loader = DataLoader(
         Sender(reader) if workers else reader,
