@@ -8,7 +8,6 @@
 ``costs study=imagenet256``: device-hours of every claim, at measured rates where there are some.
 """
 
-import shlex
 import sys
 from pathlib import Path
 
@@ -46,7 +45,7 @@ def measure(settings: DictConfig) -> None:
         check(config)
         typed = [kind, *HydraConfig.get().overrides.task]
         if kind == "release":
-            compare_training(config, chosen.release, study.name, Path(chosen.out), shlex.join(typed))
+            compare_training(config, chosen.release, study.name, Path(chosen.out), typed)
         elif kind == "step":
             benchmark_step(config, chosen, study, typed)
         else:

@@ -28,6 +28,7 @@ from experiments.benchmarks.step import (
     row_of,
     variants_of,
 )
+from experiments.benchmarks.tables import measured_by
 from experiments.settings import BenchmarkConfig, StudyConfig, surroundings
 from gat.config import Config
 from gat.errors import UserError
@@ -83,6 +84,19 @@ def test_a_row_by_hand(bench: Bench) -> None:
     assert flops_of(bench, 4) == flops
     row = row_of(bench, "ours", 0.5, 1.0, peak_tflops=flops / 1e12 * 8)
     assert (row["images/s"], row["of product"]) == (8.0, pytest.approx(0.25))
+
+
+def test_the_command_is_shown_without_this_machines_folders() -> None:
+    typed = [
+        "step",
+        "study=nano",
+        "benchmark.release=/home/me/GAT",
+        "paths.runs=/scratch",
+        "benchmark.out=/tmp",
+        "a='b c'",
+    ]
+    shown = """step study=nano benchmark.release=FOLDER 'a='"'"'b c'"'"''` on """
+    assert measured_by(typed).startswith(f"`python experiments/benchmark.py {shown}")
 
 
 def test_rate_of_the_data_sheet() -> None:

@@ -53,7 +53,7 @@ def benchmark_data(config: Config, settings: BenchmarkConfig) -> None:
     need = pd.DataFrame(workers_needed(read, speeds_of(settings)))
     text = "\n\n".join(
         [
-            f"# Data\n\n{measured_by('data')} A worker is one process with one thread.",
+            f"# Data\n\n{measured_by(['data'])} A worker is one process with one thread.",
             f"## Reading\n\n{markdown(read)}",
             f"## Making (cropping and encoding the image; the autoencoder apart)\n\n{markdown(made)}",
             f"## Workers that keep a GPU busy (ImageNet-256; TFLOP/s assumed)\n\n{markdown(need)}",

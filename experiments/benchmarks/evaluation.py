@@ -5,7 +5,6 @@ takes. The decoder is the configured autoencoder (a tiny one untrained), the fea
 classifier of a data set untrained).
 """
 
-import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,7 +49,7 @@ def benchmark_evaluation(
     text = "\n\n".join(
         [
             f"# Evaluation of {samples} samples of {model}, {config.evaluation.extractor} features",
-            f"{measured_by(shlex.join(typed))} Batches of {config.evaluation.batch_size}; KID, precision and recall against "
+            f"{measured_by(typed)} Batches of {config.evaluation.batch_size}; KID, precision and recall against "
             f"{measure.reference_images} real images.",
             f"{table['s'].sum():.3g} s in all: {1 / sum(parts.values()):.3g} images/s sampled, decoded and made features, "
             f"and {sum(numbers.values()):.3g} s for the numbers.",

@@ -6,6 +6,7 @@ The release starts from its own initial weights and draws from torch's global ra
 
 import math
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from gat.training.setup import augment_rates, network_dims
 KEY = ["schedule", "seed", "code"]
 
 
-def compare_training(config: Config, folder: str | None, study: str, out: Path, typed: str) -> None:
+def compare_training(config: Config, folder: str | None, study: str, out: Path, typed: Sequence[str]) -> None:
     """Train ``config`` with both codes, add the distances to the table of ``study`` in ``out``, and print its summary.
 
     Raises :class:`UserError` without a checkout of the release, for settings it lacks, or without evaluations.

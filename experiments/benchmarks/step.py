@@ -10,7 +10,6 @@ step (``benchmark.release``, :mod:`experiments.benchmarks.release`) is measured 
     of product   the same over the rate that this device reaches in one large matrix product of the precision
 """
 
-import shlex
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -229,7 +228,7 @@ def benchmark_step(config: Config, settings: BenchmarkConfig, study: StudyConfig
         [
             f"# Training step of {model}, batch {bench.config.training.batch_size}, {config.training.precision}, {teacher}, "
             f"{torch.get_num_threads()} threads",
-            measured_by(shlex.join(typed)),
+            measured_by(typed),
             f"Largest matrix product: {peak:.3g} TFLOP/s. PyTorch counts {share:.3f} of the formula's FLOPs."
             + (f" Largest batch that fits: {largest}." if largest else ""),
             markdown(table.drop(columns=["hardware", "device"])),

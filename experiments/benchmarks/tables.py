@@ -2,6 +2,8 @@
 
 import math
 import re
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,8 @@ import pandas as pd
 
 from gat.files import replacing, told
 from gat.platform import git_state, hardware
+
+LOCAL = ("benchmark.out=", "paths.")  # settings that name folders of the machine alone
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -33,8 +37,10 @@ def machine() -> str:
     return f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_gib']} GiB, {gpus}"
 
 
-def measured_by(arguments: str) -> str:
+def measured_by(typed: Sequence[str]) -> str:
     """A sentence's beginning: the command with its arguments, the hardware, and the commit of the code."""
+    shown = [one for one in typed if not one.startswith(LOCAL)]
+    arguments = shlex.join("benchmark.release=FOLDER" if one.startswith("benchmark.release=") else one for one in shown)
     git = git_state()
     changed = " with changes" if git["dirty"] else ""
     commit = f", at commit {git['commit'][:7]}{changed}" if git["commit"] else ""
