@@ -18,6 +18,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from inspect import Parameter, Signature
+from pathlib import Path
 from typing import Any, Self, Union
 
 import diffusers
@@ -35,6 +36,7 @@ from gat.errors import UserError, require_choice
 from gat.models import Generator
 from gat.models.generator import GeneratorDims
 from gat.rng import seeded_init
+from gat.tensors import open_to_readers
 from gat.truncation import check_truncation
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
@@ -130,6 +132,7 @@ class GATPipeline(DiffusionPipeline):
             if "_name_or_path" in part.config:
                 part.register_to_config(_name_or_path="")
         super().save_pretrained(save_directory, *arguments, **options)
+        open_to_readers(Path(save_directory))
 
     def get_label_ids(self, label: str | Sequence[str]) -> list[int]:
         """Return the class numbers of one name or several; raise :class:`UserError` for an unknown or ambiguous name."""

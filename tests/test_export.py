@@ -73,6 +73,14 @@ def test_no_file_of_an_export_names_a_local_path(trained: Path, exported: Path, 
     assert 'from_pretrained("pipeline")' in (exported / "README.md").read_text()
 
 
+def test_whoever_may_read_the_configurations_may_read_the_weights(trained: Path, exported: Path) -> None:
+    usual = (trained / "run" / "config.yaml").stat().st_mode
+    files = [*trained.rglob("*.safetensors"), *exported.rglob("*.safetensors")]
+    kinds = {file.parent.name for file in files}
+    assert {"checkpoints", "autoencoder", "generator", "vae"} <= kinds
+    assert {file.stat().st_mode for file in files} == {usual}
+
+
 def test_an_exported_pipeline_is_a_checkpoint_again(trained: Path, exported: Path) -> None:
     again = load_pretrained(str(exported))
     own = load_pretrained(str(trained / "run")).generator.state_dict()
