@@ -13,8 +13,9 @@ from typing import Any
 
 from analysis.command import REMEDY, circumstances
 from analysis.diagnostics import DIAGNOSTICS, SEED, Tools
-from analysis.opening import Opened, kept_checkpoints, opened
+from analysis.opening import Opened, opened
 from experiments.settings import DiagnosticsConfig
+from gat.checkpoint_file import checkpoints_in
 from gat.errors import UserError
 from gat.files import told, write_json
 from gat.training.results import any_record
@@ -60,7 +61,7 @@ def settings_of(name: str, config: DiagnosticsConfig) -> dict[str, Any]:
 def work_of(run: Path, names: Sequence[str], config: DiagnosticsConfig, steps: int) -> list[Work]:
     """Return all that is to be known of a finished run's first ``steps``, checkpoint by checkpoint."""
     last = run / "checkpoints" / f"step-{steps:08d}.safetensors"
-    files = [file for file in kept_checkpoints(run) if file.name <= last.name]
+    files = [file for file in checkpoints_in(run) if file.name <= last.name]
     ended_at = (any_record(run) or {}).get("ended_at")
     return [
         Work(

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from experiments.checkpoints import DECODERS, asked_for
 from experiments.settings import CONF, plain_settings, register, typed
+from gat.checkpoint_file import checkpoints_in
 from gat.config import Config
 from gat.data.autoencoder import decode
 from gat.data.images import to_uint8
@@ -82,7 +83,7 @@ def newest_finished(runs: Path, needs_checkpoint: bool = True) -> Path:
             record = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
-        usable = not needs_checkpoint or bool(kept_checkpoints(file.parent))
+        usable = not needs_checkpoint or bool(checkpoints_in(file.parent))
         if usable and isinstance(record, dict) and record.get("status") == "finished" and "ended_at" in record:
             ended[file.parent] = str(record["ended_at"])
     if not ended:
@@ -93,14 +94,9 @@ def newest_finished(runs: Path, needs_checkpoint: bool = True) -> Path:
     return max(ended, key=lambda folder: (ended[folder], folder.name))
 
 
-def kept_checkpoints(run: Path) -> list[Path]:
-    """All checkpoints of a run's folder, in order."""
-    return sorted((run / "checkpoints").glob("step-*.safetensors"))
-
-
 def checkpoints_of(where: str) -> list[Path]:
     """All checkpoints of the run's folder ``where``, in order; :class:`UserError` if there are none."""
-    files = kept_checkpoints(Path(where))
+    files = checkpoints_in(Path(where))
     if not files:
         raise UserError(f"{where}: has no checkpoints/step-*.safetensors: give a run's folder")
     return files

@@ -14,10 +14,16 @@ from torch import Tensor
 from gat.errors import UserError
 
 LOGGED = "logged"
+NAMES = f"step-{'[0-9]' * 8}.safetensors"
 
 
 class DamagedCheckpointError(UserError):
     """A file that is not a complete checkpoint of this code."""
+
+
+def checkpoints_in(run: Path) -> list[Path]:
+    """Return the checkpoints of a run's folder in order of their steps; a user's copy under another name is none of them."""
+    return sorted((run / "checkpoints").glob(NAMES))
 
 
 def checksum(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 
 from torch import Tensor
 
-from gat.checkpoint_file import read_checkpoint
+from gat.checkpoint_file import checkpoints_in, read_checkpoint
 from gat.errors import UserError, first_line
 from gat.files import sha256
 from gat.models import Generator
@@ -109,7 +109,7 @@ def _from_folder(folder: Path) -> Pretrained:
         return _from_pipeline(folder)
     if stored := diffusers_file(folder):
         return _from_generator_alone(folder, stored[0])
-    checkpoints = sorted((folder / "checkpoints").glob("step-*.safetensors"))
+    checkpoints = checkpoints_in(folder)
     if not checkpoints:
         raise UserError(f"checkpoint={folder}: holds neither {PIPELINE_INDEX} nor checkpoints/: give {WHAT_THERE_IS}")
     return _from_run(checkpoints[-1])

@@ -192,6 +192,21 @@ def test_last_two_and_every_nth_checkpoint_are_kept(default_config: Config, tmp_
     assert [int(f.stem.removeprefix("step-")) for f in folder.all_checkpoints()] == [14, 16]
 
 
+def test_a_copy_that_a_user_keeps_is_no_checkpoint_and_stays(default_config: Config, tmp_path: Path) -> None:
+    folder, networks = folder_in(default_config, tmp_path), make_networks()
+    folder.checkpoints.mkdir()
+    copy = folder.checkpoints / "step-00000002 copy.safetensors"
+    copy.write_bytes(b"kept by hand")
+    for step in (2, 4, 6):
+        folder.save(on_host(networks), step, keep_steps=6)
+    assert [file.name for file in folder.all_checkpoints()] == [
+        "step-00000004.safetensors",
+        "step-00000006.safetensors",
+    ]
+    assert folder.unevaluated() == []
+    assert copy.exists()
+
+
 def test_damaged_checkpoints_are_passed_over(default_config: Config, tmp_path: Path) -> None:
     folder, networks = folder_in(default_config, tmp_path), make_networks()
     assert folder.restore(networks) == 0

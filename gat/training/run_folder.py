@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from omegaconf import OmegaConf
 
-from gat.checkpoint_file import DamagedCheckpointError, read_head
+from gat.checkpoint_file import DamagedCheckpointError, checkpoints_in, read_head
 from gat.config import Config
 from gat.errors import UserError
 from gat.evaluation.features import FOLDER
@@ -190,7 +190,7 @@ class RunFolder:
 
     def all_checkpoints(self) -> list[Path]:
         """Return the checkpoints in order of their steps."""
-        return sorted(self.checkpoints.glob("step-*.safetensors"))
+        return checkpoints_in(self.path)
 
     def save(self, state: HostState, step: int, keep_steps: int | None, logged: int = 0) -> None:
         """Write a checkpoint; then delete :meth:`passing_checkpoints`, except the last two and multiples of ``keep_steps``.
