@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import sys
 import time
 import uuid
@@ -18,6 +19,7 @@ from yaml import YAMLError
 from gat.errors import UserError, escaped, first_line
 
 HEX_DIGITS = "[0-9a-f]" * 8  # glob pattern of the suffix of a half-written file
+SAVING = ".saving"  # suffix of the name of a folder in which gat.tensors writes
 
 LOOK_S = 0.02  # much longer than :func:`is_locked` holds a lock
 
@@ -35,9 +37,17 @@ def replacing_path(file: Path) -> Iterator[Path]:
 
 def remove_leftovers(file: Path) -> None:
     """Delete half-written copies of ``file`` left by killed processes. Call it holding the lock that all its writers take."""
-    for left in file.parent.glob(f".{escape(file.name)}.{HEX_DIGITS}"):
-        if left.is_file():
-            left.unlink()
+    for end in ("", SAVING):
+        for left in file.parent.glob(f".{escape(file.name)}.{HEX_DIGITS}{end}"):
+            remove_leftover(left)
+
+
+def remove_leftover(left: Path) -> None:
+    """Remove a half-written file, or the folder in which tensors were being written; any other folder stays."""
+    if left.is_file():
+        left.unlink()
+    elif left.suffix == SAVING:
+        shutil.rmtree(left)
 
 
 @contextmanager

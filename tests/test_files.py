@@ -50,6 +50,8 @@ def test_leftovers_are_half_written_files_of_that_name_alone(tmp_path: Path) -> 
     for name in (*kept, ".b[1].json.0123abcd"):
         (tmp_path / name).touch()
     (tmp_path / ".b[1].json.20250101").mkdir()
+    (tmp_path / ".b[1].json.0123abcd.saving").mkdir()
+    (tmp_path / ".b[1].json.0123abcd.saving" / ".tmpAbC123").touch()
     remove_leftovers(tmp_path / "b[1].json")
     assert {file.name for file in tmp_path.iterdir()} == {*kept, ".b[1].json.20250101"}
 

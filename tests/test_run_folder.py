@@ -2,9 +2,11 @@
 
 import dataclasses
 import json
+import multiprocessing
+import os
 import resource
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -179,6 +181,25 @@ def test_remains_of_a_killed_process_are_swept_away(default_config: Config, tmp_
     with folder.held():
         assert not remains.exists()
         assert (tmp_path / ".lock").exists()
+
+
+def test_what_a_death_within_safetensors_leaves_is_swept_away(
+    default_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(_tensors: object, file: Path, _metadata: object) -> NoReturn:
+        (Path(file).parent / ".tmpAbC123").touch()  # as safetensors calls its own half-written file
+        os._exit(9)
+
+    monkeypatch.setattr("gat.tensors.save_file", die)
+    folder, state = folder_in(default_config, tmp_path), on_host(make_networks())
+    folder.checkpoints.mkdir()
+    child = multiprocessing.get_context("fork").Process(target=folder.save, args=(state, 1, None))
+    child.start()
+    child.join()
+    assert child.exitcode == 9
+    assert list(folder.checkpoints.iterdir()) != []
+    with folder.held():
+        assert list(folder.checkpoints.iterdir()) == []
 
 
 def test_last_two_and_every_nth_checkpoint_are_kept(default_config: Config, tmp_path: Path) -> None:

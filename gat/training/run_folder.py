@@ -18,7 +18,7 @@ from gat.config import Config
 from gat.errors import UserError
 from gat.evaluation.features import FOLDER
 from gat.evaluation.numbers import Number
-from gat.files import lock, reading, replacing, told, write_json
+from gat.files import SAVING, lock, reading, remove_leftover, replacing, told, write_json
 from gat.numerics import NUMERICS, version_named
 from gat.training.checkpoint import HostState, load_checkpoint, save_checkpoint
 from gat.training.results import (
@@ -40,7 +40,7 @@ from gat.training.step import Networks
 
 CHECKPOINTS_KEPT = 2
 WRITTEN = r"config\.yaml|metrics\.jsonl|record\.json|protocols\.json|samples\.png|step-\d{8}\.safetensors"
-HALF_WRITTEN = re.compile(rf"\.({WRITTEN})\.[0-9a-f]{{8}}")  # by gat.files.replacing
+HALF_WRITTEN = re.compile(rf"\.({WRITTEN})\.[0-9a-f]{{8}}({re.escape(SAVING)})?")  # by gat.files.replacing, gat.tensors
 FEATURES = re.compile(rf"{re.escape(FOLDER)}[0-9a-f]{{12}}")
 
 
@@ -88,8 +88,8 @@ class RunFolder:
     def _remove_leftovers(self) -> None:
         """Remove what a process that died left half-written, and features of an evaluation that is repeated; nothing else."""
         for file in (*self.path.glob(".*"), *self.checkpoints.glob(".*")):
-            if HALF_WRITTEN.fullmatch(file.name) and file.is_file():
-                file.unlink()
+            if HALF_WRITTEN.fullmatch(file.name):
+                remove_leftover(file)
             elif FEATURES.fullmatch(file.name) and file.is_dir():
                 shutil.rmtree(file)
 
