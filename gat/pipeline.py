@@ -36,7 +36,7 @@ from gat.errors import UserError, require_choice
 from gat.models import Generator
 from gat.models.generator import GeneratorDims
 from gat.rng import seeded_init
-from gat.tensors import open_to_readers
+from gat.tensors import writing_weights
 from gat.truncation import check_truncation
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
@@ -131,8 +131,8 @@ class GATPipeline(DiffusionPipeline):
         for part in (self, self.generator, self.vae):
             if "_name_or_path" in part.config:
                 part.register_to_config(_name_or_path="")
-        super().save_pretrained(save_directory, *arguments, **options)
-        open_to_readers(Path(save_directory))
+        with writing_weights(Path(save_directory)):
+            super().save_pretrained(save_directory, *arguments, **options)
 
     def get_label_ids(self, label: str | Sequence[str]) -> list[int]:
         """Return the class numbers of one name or several; raise :class:`UserError` for an unknown or ambiguous name."""

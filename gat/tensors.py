@@ -2,6 +2,8 @@
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -23,10 +25,9 @@ def save_tensors(file: Path, tensors: dict[str, Tensor], metadata: dict[str, str
         folder = partial.with_name(partial.name + SAVING)
         folder.mkdir()
         try:
-            save_file(tensors, folder / file.name, metadata)
+            with system_errors(file):
+                save_file(tensors, folder / file.name, metadata)
             (folder / file.name).replace(partial)
-        except SafetensorError as error:  # it wraps the system's error
-            raise OSError(None, str(error), str(file)) from error
         finally:
             shutil.rmtree(folder)
         partial.chmod(permissions)
@@ -34,7 +35,22 @@ def save_tensors(file: Path, tensors: dict[str, Tensor], metadata: dict[str, str
             os.fsync(stream.fileno())
 
 
-def open_to_readers(folder: Path) -> None:
-    """Let weights that diffusers wrote in ``folder``, or below it, be read by all who may read their configuration."""
+@contextmanager
+def system_errors(place: Path) -> Iterator[None]:
+    """Raise the system's errors at ``place`` (disk full) as OSError, where safetensors wraps them."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise OSError(None, str(error), str(place)) from error
+
+
+@contextmanager
+def writing_weights(folder: Path) -> Iterator[None]:
+    """Within, diffusers writes weights in ``folder`` or below it: to be read by all who may read their configuration.
+
+    OSError for a full disk and the like.
+    """
+    with system_errors(folder):
+        yield
     for file in folder.rglob("*.safetensors"):
         file.chmod((file.parent / "config.json").stat().st_mode)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from experiments import exporting
-from gat.data.autoencoder import decode
+from gat.data.autoencoder import decode, save_autoencoder
 from gat.data.images import to_uint8
 from gat.data.prepared import PreparedSet
 from gat.errors import UserError
@@ -79,6 +80,18 @@ def test_whoever_may_read_the_configurations_may_read_the_weights(trained: Path,
     kinds = {file.parent.name for file in files}
     assert {"checkpoints", "autoencoder", "generator", "vae"} <= kinds
     assert {file.stat().st_mode for file in files} == {usual}
+
+
+def test_a_full_disk_is_told(trained: Path, tmp_path: Path) -> None:
+    room = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, room[1]))
+    try:
+        with pytest.raises(UserError, match="pipeline in .* cannot be written .*File too large"):
+            of_run(trained, f"out={tmp_path}/pipeline")
+        with pytest.raises(OSError, match="File too large"):
+            save_autoencoder(random_autoencoder(), tmp_path / "autoencoder")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, room)
 
 
 def test_an_exported_pipeline_is_a_checkpoint_again(trained: Path, exported: Path) -> None:

@@ -23,7 +23,7 @@ from gat.platform import one_thread
 from gat.progress import Progress
 from gat.rng import make_generator, seeded_init
 from gat.state_dicts import diffusers_file
-from gat.tensors import open_to_readers
+from gat.tensors import writing_weights
 
 LOGVAR_RANGE = (-30.0, 20.0)
 SCALE_SAMPLES = 4096
@@ -182,5 +182,5 @@ def build_tiny(config: AutoencoderConfig) -> AutoencoderKL:
 
 def save_autoencoder(model: AutoencoderKL, folder: Path) -> None:
     """Write the model in diffusers' own layout."""
-    model.save_pretrained(folder, safe_serialization=True)
-    open_to_readers(folder)
+    with writing_weights(folder):
+        model.save_pretrained(folder, safe_serialization=True)
