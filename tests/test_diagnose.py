@@ -249,7 +249,7 @@ def test_two_machines_that_diagnose_at_once_lose_no_rows(
     swept(tmp_path / "one", trained)
     second = swept(tmp_path / "two", trained)
     replace(second, entries=[replace(second.entries[0], seed=1)]).write()
-    results = {"results": str(tmp_path), "diagnostics": "stages"}
+    results = {"results": str(tmp_path), "diagnostics": "stages", "paths.prepared": str(trained / "prepared")}
     gathered = command.gathered
 
     def slowly(*arguments: Any) -> command.Gathered:

@@ -46,6 +46,10 @@ class Drawn(Evidence):
     def diverged(self, arm: str) -> tuple[int, int]:
         return 0, len(self.distances[arm])
 
+    def windows_differ(self, first: str, second: str) -> str:
+        assert {first, second} <= set(self.distances)
+        return ""
+
     def without(self, *columns: str) -> str:
         assert columns
         return ""

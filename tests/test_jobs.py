@@ -57,7 +57,7 @@ def test_success_clears_an_old_error(job: RunJob, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
-        (UserError("no such file\nmore"), 2, "no such file"),
+        (UserError("no such file\nmore"), 2, r"no such file\nmore"),
         (LostProcessError("rank 0: another has gone"), 70, "rank 0: another has gone"),
         (Interrupted("after step 3", frozenset({signal.SIGTERM})), 75, "after step 3"),
     ],

@@ -142,7 +142,6 @@ def test_without_mng_there_is_one_stage() -> None:
     ("override", "message"),
     [
         ("model.num_classes=1000", "the data has 7 classes, fewer than model.num_classes=1000"),
-        ("model.num_classes=0", "the data has 7 classes, more than model.num_classes=0"),
         ("model.num_classes=5", "the data has 7 classes, more than model.num_classes=5"),
         ("model.patch=3", "model.patch=3 is not offered"),
         ("model.num_stages=3", "depth 8 is not divisible by 3 stages"),
