@@ -41,6 +41,7 @@ RELEASE_SIGN = "y_embedder.embedding_table.weight"
 PIPELINE_WEIGHTS = "generator/diffusion_pytorch_model.safetensors"
 PIPELINE_INDEX = "model_index.json"
 NO_GENERATOR = "{}: holds a discriminator, which cannot generate: give the generator's checkpoint"
+NOT_DIMS = (ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError)  # of making a network of odd sizes
 PICKLES = (".pt", ".pth", ".ckpt", ".bin")
 WHAT_THERE_IS = (
     "a run's folder or checkpoint, the release's .pt, a pipeline folder, or OWNER/NAME[/SUBFOLDER] on the hub"
@@ -143,10 +144,13 @@ def _from_run(file: Path) -> Pretrained:
         raise UserError(
             f"{file}: its metadata lack the generator's dimensions: it is of an earlier version, train it again"
         )
-    generator = Generator(GeneratorDims(**json.loads(metadata["generator"])))
+    try:
+        step, generator = int(metadata["step"]), Generator(GeneratorDims(**json.loads(metadata["generator"])))
+    except NOT_DIMS as error:
+        raise UserError(f"{file}: its metadata are not those of a run ({first_line(error)}): fetch it again") from error
     _take(generator, tensors, file)
     home = file.parent.parent if (file.parent.parent / "config.yaml").is_file() else None
-    return _made(generator, "run", [file], "ema", home, step=int(metadata["step"]))
+    return _made(generator, "run", [file], "ema", home, step=step)
 
 
 def _from_pickle(file: Path) -> Pretrained:
@@ -186,7 +190,7 @@ def _from_pipeline(folder: Path) -> Pretrained:
         config = json.loads((file.parent / "config.json").read_text(encoding="utf-8"))
         given = {key: value for key, value in config.items() if not key.startswith("_")}
         generator = Generator(GeneratorDims(**given))
-    except (OSError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
+    except (OSError, *NOT_DIMS) as error:
         raise UserError(
             f"{file.parent}/config.json: not a generator's ({first_line(error)}): export it again"
         ) from error

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from gat.checkpoint_file import checksum, read_checkpoint
 from gat.errors import UserError
 from gat.files import sha256
 from gat.models.sizes import FAMILIES
@@ -39,6 +40,19 @@ def test_a_runs_folder_is_its_last_checkpoint(trained: Path) -> None:
     assert not any(p.requires_grad for p in found.generator.parameters())
     earlier = load_pretrained(str(trained / "run" / "checkpoints" / "step-00000002.safetensors"))
     assert (earlier.facts["step"], earlier.home) == (2, trained / "run")
+
+
+@pytest.mark.parametrize(
+    "changed", [{"generator": '{"width": "x"}'}, {"generator": '{"zzz": 1}'}, {"generator": "[1]"}, {"step": "abc"}]
+)
+def test_a_foreign_checkpoint_with_a_head_of_nonsense(trained: Path, tmp_path: Path, changed: dict[str, str]) -> None:
+    metadata, tensors = read_checkpoint(trained / "run" / "checkpoints" / "step-00000004.safetensors")
+    if changed.get("generator", "").startswith("{"):
+        changed = {"generator": json.dumps(json.loads(metadata["generator"]) | json.loads(changed["generator"]))}
+    changed = metadata | changed
+    save_file(tensors, tmp_path / "c.safetensors", changed | {"checksum": checksum(tensors, changed)})
+    with pytest.raises(UserError, match="its metadata are not those of a run"):
+        load_pretrained(str(tmp_path / "c.safetensors"))
 
 
 @pytest.mark.parametrize("key", ["ema", "generator", None])
