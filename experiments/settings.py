@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, cast
 
+import yaml
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, ValidationError
@@ -315,8 +316,15 @@ def run_config(settings: DictConfig) -> Config:
 
 
 def plain_settings(file: Path) -> DictConfig:
-    """Return a run's settings from its file; raise :class:`UserError` for an interpolation: it could read the environment."""
-    settings = OmegaConf.load(file)
+    """Return a run's settings from its file, which may be somebody else's.
+
+    Raises :class:`UserError` for an interpolation, which could read the environment, and for an alias: a few of them, one
+    within the other, stand for millions of values.
+    """
+    text = file.read_text(encoding="utf-8")
+    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+        raise UserError(f"{file}: holds a YAML alias (*name): replace it by its value")
+    settings = OmegaConf.create(text)
     if not isinstance(settings, DictConfig):
         raise UserError(f"{file}: does not hold named settings: restore the run's own file")
     if found := interpolation_in(OmegaConf.to_container(settings, resolve=False)):

@@ -88,6 +88,16 @@ def test_a_command_is_not_refused_for_what_it_does_not_open(theirs: Theirs) -> N
     assert asked(run, opens=DECODERS).evaluation.reference == "/data/reference.npz"
 
 
+def test_aliases_are_not_unfolded(theirs: Theirs) -> None:
+    """Each of 30 levels holds the one before twice: a billion values."""
+    run = theirs()
+    levels = [f"l{i}: &l{i} [*l{i - 1}, *l{i - 1}]" for i in range(1, 30)]
+    text = "\n".join(["l0: &l0 [x]", *levels, (run / "config.yaml").read_text(encoding="utf-8")])
+    (run / "config.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=r"config\.yaml: holds a YAML alias"):
+        asked(run)
+
+
 @pytest.mark.parametrize("given", ["/data", "../../../data", "/tmp/../data"])
 def test_prepared_data_far_from_the_run_must_be_typed(tmp_path: Path, given: str) -> None:
     with pytest.raises(UserError, match="names paths.prepared="):
