@@ -24,8 +24,8 @@ def reference() -> dict[str, Tensor]:
 
 
 def section(vectors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The entries under ``prefix``, with it removed."""
-    return {key.removeprefix(prefix): value for key, value in vectors.items() if key.startswith(prefix)}
+    """Copies of the entries under ``prefix``, with it removed: a test may change them."""
+    return {key.removeprefix(prefix): value.clone() for key, value in vectors.items() if key.startswith(prefix)}
 
 
 def relative_error(ours: Tensor, theirs: Tensor) -> float:

@@ -192,7 +192,8 @@ def test_a_shard_that_cannot_be_read_this_once_is_kept(tmp_path: Path, monkeypat
 def test_a_generator_that_draws_no_numbers(tmp_path: Path, reference: dict[str, Tensor]) -> None:
     content = {"ema": training_checkpoint(reference)["ema"]}
     for stage in range(4):  # each is finite, their sum is not
-        content["ema"][f"final_layers.{stage}.linear.bias"].fill_(3e38)
+        key = f"final_layers.{stage}.linear.bias"
+        content["ema"][key] = torch.full_like(content["ema"][key], 3e38)
     file = write_checkpoint(tmp_path / "nan.pt", content)
     random_autoencoder().save_pretrained(tmp_path / "vae")
     save_statistics(tmp_path / "own.npz", Statistics(np.zeros(1280), np.eye(1280)))

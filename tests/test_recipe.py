@@ -82,7 +82,7 @@ def test_optimizers_and_averages(recipe: Config) -> None:
 
 def test_constants_of_the_step(recipe: Config) -> None:
     settings = step_settings(recipe, has_teacher=True)
-    assert (settings.clip_norm, settings.ema_decay, settings.bf16, settings.accumulation) == (1.0, 0.999, True, 1)
+    assert (settings.clip_norm, settings.ema_decay, settings.bf16, settings.accumulation) == (1.0, 0.999, True, 2)
 
 
 def test_draws_are_standard_normal() -> None:

@@ -33,7 +33,7 @@ NAME = "FD-EfficientNetLite0-{}-reconstruction"
 class IdentityAutoencoder:
     """Latents are images. ``decoded``: how many it was given."""
 
-    device, dtype = CPU, torch.float32
+    device, dtype, config = CPU, torch.float32, SimpleNamespace(block_out_channels=[3])
 
     def __init__(self) -> None:
         self.decoded = 0
