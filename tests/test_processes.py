@@ -112,7 +112,7 @@ def test_two_processes_with_the_terms_of_successors(one: Path) -> None:
     assert [process.returncode for process in processes] == [0, 0], outputs
     compared = ("d_loss", "g_loss", "alignment", "consistency")  # sample_rms is a mean of roots: not the same in parts
     paths = one / "one-more", one / "two-more"
-    assert_same_trajectory(*paths, tolerance=2e-3, compared=compared, atol=1e-4)  # 3.1e-5 was observed
+    assert_same_trajectory(*paths, tolerance=2e-3, compared=compared, atol=4e-5)  # 3.1e-5 was observed
     first, expected = (metrics_of(one / name)[0] for name in ("two-more", "one-more"))
     for name in ("ar1", "ar2", "generator_alignment"):
         assert first[name] == pytest.approx(expected[name], rel=1e-3), name
